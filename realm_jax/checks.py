@@ -1,0 +1,37 @@
+"""Named-shape checks: errors that say which argument disagrees, and how."""
+
+from typing import Any
+
+
+def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:
+  """Checks that arrays agree about the sizes of their named dimensions.
+
+  Args:
+    **arrays: argument name -> (array, dimension names separated by spaces). A
+      dimension may also be given as a number.
+
+  Returns:
+    dimension name -> size.
+
+  Raises:
+    ValueError: a rank differs, or two arrays disagree about a dimension.
+  """
+  sizes: dict[str, tuple[int, str]] = {}
+  for argument, (array, names) in arrays.items():
+    dims = names.split()
+    if len(dims) != len(array.shape):
+      raise ValueError(
+        f'{argument} has shape {tuple(array.shape)}, expected '
+        f'{len(dims)} dimensions: [{", ".join(dims)}].'
+      )
+    for dim, size in zip(dims, array.shape, strict=True):
+      if dim.isdigit():
+        expected, source = int(dim), 'its definition'
+      else:
+        expected, source = sizes.setdefault(dim, (size, argument))
+      if size != expected:
+        raise ValueError(
+          f'{argument} has shape {tuple(array.shape)}: its {dim} is {size}, '
+          f'but {source} has {expected}.'
+        )
+  return {dim: size for dim, (size, _) in sizes.items()}

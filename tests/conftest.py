@@ -1,0 +1,81 @@
+"""What every test runs under, and a fresh interpreter for those that ask.
+
+Settings go through the environment, before JAX is imported, so that the
+processes which tests start run under them too.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+os.environ.update(
+  # An implicit change of rank hides swapped axes.
+  JAX_NUMPY_RANK_PROMOTION='raise',
+  # No test may reach for a network.
+  HF_HUB_OFFLINE='1',
+)
+for name, value in {
+  # Most of the time of a first run is compilation: a second one reuses it.
+  'JAX_COMPILATION_CACHE_DIR': str(REPOSITORY / '.cache' / 'jax'),
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+  'TF_CPP_MIN_LOG_LEVEL': '3',
+  'TOKENIZERS_PARALLELISM': 'false',
+}.items():
+  os.environ.setdefault(name, value)
+
+hypothesis.settings.register_profile(
+  'realm_jax',
+  deadline=None,  # the first call compiles
+  max_examples=25,
+  # the same examples in every run of CI; new ones elsewhere
+  derandomize='CI' in os.environ,
+)
+hypothesis.settings.load_profile('realm_jax')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Skips what needs a GPU where there is none."""
+  needing_gpu = [item for item in items if item.get_closest_marker('gpu')]
+  if not needing_gpu:
+    return
+  import jax
+
+  if jax.default_backend() != 'gpu':
+    for item in needing_gpu:
+      item.add_marker(pytest.mark.skip(reason='needs a GPU'))
+
+
+@pytest.fixture
+def run_python(tmp_path) -> Callable[..., str]:
+  """Runs code in a fresh interpreter and returns what it printed.
+
+  `run_python(code, *arguments, num_devices=8, BLOCKED='x')`: num_devices
+  simulates that many CPU devices, other keywords are environment variables.
+  The test fails with the traceback if the code does.
+  """
+
+  def run(
+    code: str, *arguments: str, num_devices: int = 1, **environment: str
+  ) -> str:
+    flags = os.environ.get('XLA_FLAGS', '')
+    if num_devices > 1:
+      flags += f' --xla_force_host_platform_device_count={num_devices}'
+    finished = subprocess.run(
+      [sys.executable, '-c', code, *arguments],
+      env={**os.environ, 'XLA_FLAGS': flags, **environment},
+      cwd=tmp_path,
+      stdin=subprocess.DEVNULL,
+      capture_output=True,
+      text=True,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+  return run

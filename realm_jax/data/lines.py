@@ -1,0 +1,157 @@
+"""Text files read line by line, compressed or not.
+
+Errors name the file and the line.
+"""
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from realm_jax.errors import UserError
+
+_OPENERS = (
+  (b'BZh', bz2.open),
+  (b'\x1f\x8b', gzip.open),
+  (b'\xfd7zXZ\x00', lzma.open),
+)
+_DAMAGED = (EOFError, OSError, lzma.LZMAError)
+
+
+def open_bytes(path: str | Path) -> IO[bytes]:
+  """Opens a file, decompressing bz2, gzip and xz, known by their first bytes.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: it is a folder, or cannot be read.
+  """
+  path = Path(path)
+  if path.is_dir():
+    raise UserError(f'{path} is a folder, expected a file.')
+  if not path.exists():
+    raise FileNotFoundError(f'{path} does not exist: expected a file.')
+  try:
+    with open(path, 'rb') as stream:
+      head = stream.read(8)
+    for magic, opener in _OPENERS:
+      if head.startswith(magic):
+        return opener(path, 'rb')
+    return open(path, 'rb')
+  except OSError as error:
+    raise UserError(f'{path} cannot be read: {error}.') from error
+
+
+def read_chunks(path: str | Path, size: int = 1 << 20) -> Iterator[bytes]:
+  """The bytes of a file in pieces, decompressed.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: it is truncated or damaged.
+  """
+  with open_bytes(path) as stream:
+    while True:
+      try:
+        chunk = stream.read(size)
+      except _DAMAGED as error:
+        raise _damaged(path, error) from error
+      if not chunk:
+        return
+      yield chunk
+
+
+def read_head(path: str | Path, size: int = 4096) -> bytes:
+  """The first bytes of a file, decompressed, without a byte order mark."""
+  return next(read_chunks(path, size), b'').removeprefix(b'\xef\xbb\xbf')
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+  """The lines of a UTF-8 file with their numbers, from 1, without line ends.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: it is truncated, damaged or not UTF-8.
+  """
+  with open_bytes(path) as stream:
+    number = 0
+    while True:
+      number += 1
+      try:
+        line = stream.readline()
+      except _DAMAGED as error:
+        raise _damaged(path, error, f', line {number}') from error
+      if not line:
+        return
+      try:
+        text = line.decode('utf-8')
+      except UnicodeDecodeError as error:
+        raise UserError(
+          f'{path}, line {number}: invalid UTF-8 at byte {error.start} of the '
+          'line. Expected UTF-8: convert it first, for example with iconv.'
+        ) from error
+      if number == 1:
+        text = text.removeprefix('\ufeff')
+      yield number, text.rstrip('\r\n')
+
+
+def read_json_lines(
+  path: str | Path, expected: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+  """The JSON objects of a file, one a line, with line numbers.
+
+  Blank lines are passed over.
+
+  Args:
+    path: the file.
+    expected: what a line should be, for messages.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: a line is not a JSON object, or the file cannot be read.
+  """
+  for number, line in read_lines(path):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+    except ValueError as error:
+      raise UserError(
+        f'{path}, line {number}: not JSON ({error}). Expected {expected}, one '
+        'a line.'
+      ) from error
+    if not isinstance(row, dict):
+      raise UserError(
+        f'{path}, line {number}: a JSON {type(row).__name__}, expected '
+        f'{expected}, one a line.'
+      )
+    yield number, row
+
+
+def read_json(path: str | Path, expected: str) -> Any:
+  """A whole file as one JSON value.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: it is not JSON, or cannot be read.
+  """
+  data = b''.join(read_chunks(path))
+  try:
+    return json.loads(data.decode('utf-8-sig'))
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'{path}: invalid UTF-8 at byte {error.start}, expected {expected} in '
+      'UTF-8.'
+    ) from error
+  except ValueError as error:
+    raise UserError(
+      f'{path}: not JSON ({error}). Expected {expected}.'
+    ) from error
+
+
+def _damaged(path: str | Path, error: Exception, where: str = '') -> UserError:
+  return UserError(
+    f'{path}{where}: cannot be read further, it is truncated or damaged '
+    f'({error}). Fetch or make it again.'
+  )

@@ -1,0 +1,292 @@
+"""Wikitext -> plain text: what a reader of the page would read as prose.
+
+mwparserfromhell gives the tree; this module decides what of it is text. Left
+out: tables, references, files, categories, comments, formulas, headings,
+templates but for the few that stand for words inside a sentence, the sections
+that only list things (_LISTING_SECTIONS), and lines that are no sentences.
+"""
+
+# ruff: noqa: RUF001 (typographic dashes and quotes are meant)
+import html
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import mwparserfromhell
+from mwparserfromhell import nodes
+
+from realm_jax.data.sentences import split_sentences
+
+_HEADING = '\x02'  # begins a line that holds level and title of a heading
+_LISTING_SECTIONS = frozenset(
+  (
+    'see also', 'references', 'external links', 'further reading', 'notes',
+    'bibliography', 'sources', 'footnotes', 'citations', 'works cited',
+    'notes and references', 'references and notes', 'literature', 'gallery',
+    'external sources', 'general references', 'primary sources',
+    'secondary sources', 'filmography', 'discography', 'publications',
+    'selected publications', 'selected bibliography', 'selected works',
+    'list of works', 'awards and nominations', 'explanatory notes',
+  )
+)  # fmt: skip
+_DROPPED_TAGS = frozenset(
+  (
+    'ref', 'references', 'table', 'math', 'ce', 'chem', 'gallery', 'timeline',
+    'source', 'syntaxhighlight', 'pre', 'score', 'imagemap', 'hiero', 'graph',
+    'mapframe', 'maplink', 'templatedata', 'indicator', 'inputbox', 'section',
+    'categorytree', 'style', 'script', 'noinclude', 'onlyinclude', 'tr', 'td',
+    'th', 'caption',
+  )
+)  # fmt: skip
+_BREAKING_TAGS = frozenset(('br', 'p', 'div', 'blockquote', 'hr', 'center'))
+_DROPPED_LINKS = re.compile(
+  r':?\s*(?:file|image|media|category|datei|bild)\s*:', re.IGNORECASE
+)
+_LANGUAGE_LINK = re.compile(r'\s*[a-z]{2,3}(?:-[a-z-]+)?\s*:(?!\s)')
+
+
+def plain_text(wikitext: str) -> str:
+  """The prose of a page.
+
+  Args:
+    wikitext: its source.
+
+  Returns:
+    Paragraphs separated by single line ends; empty if it has no prose.
+  """
+  tree = mwparserfromhell.parse(wikitext, skip_style_tags=True)
+  lines = ''.join(map(_render, tree.nodes)).split('\n')
+  return '\n'.join(filter(None, map(_clean_line, _without_listings(lines))))
+
+
+def _render(node: Any) -> str:
+  """The text of one node of the tree, with _HEADING lines."""
+  if isinstance(node, nodes.Text):
+    return node.value
+  if isinstance(node, nodes.Wikilink):
+    return _render_link(node)
+  if isinstance(node, nodes.Template):
+    return _render_template(node)
+  if isinstance(node, nodes.Tag):
+    return _render_tag(node)
+  if isinstance(node, nodes.HTMLEntity):
+    return html.unescape(str(node))
+  if isinstance(node, nodes.ExternalLink):
+    return _render_all(node.title) if node.brackets else ''
+  if isinstance(node, nodes.Heading):
+    title = ' '.join(_render_all(node.title).split())
+    return f'\n{_HEADING}{node.level}{title}\n'
+  return ''  # comments, template arguments
+
+
+def _render_all(code: Any) -> str:
+  return ''.join(map(_render, code.nodes)) if code is not None else ''
+
+
+def _render_link(link: nodes.Wikilink) -> str:
+  title = str(link.title)
+  if _DROPPED_LINKS.match(title):
+    return ''
+  if link.text is not None:
+    return _render_all(link.text)
+  if _LANGUAGE_LINK.match(title):
+    return ''
+  return _render_all(link.title).lstrip(':')
+
+
+def _render_tag(tag: nodes.Tag) -> str:
+  name = str(tag.tag).strip().lower()
+  if name in _DROPPED_TAGS:
+    return ''
+  if tag.wiki_markup in ('*', '#', ':', ';'):
+    return tag.wiki_markup  # of a list item; its text follows
+  text = _render_all(tag.contents)
+  return f'\n{text}\n' if name in _BREAKING_TAGS else text
+
+
+# Templates that stand for words -----------------------------------------------
+
+
+def _render_template(template: nodes.Template) -> str:
+  name = str(template.name).strip().lower().replace('_', ' ')
+  if name in _TEMPLATES:
+    return _TEMPLATES[name](_arguments(template))
+  if name.startswith('lang-'):
+    return ''.join(_arguments(template)[:1])
+  return ''
+
+
+def _arguments(template: nodes.Template) -> list[str]:
+  """Values of the parameters without a name, in order, as text."""
+  return [
+    ' '.join(_render_all(parameter.value).split())
+    for parameter in template.params
+    if not parameter.showkey
+  ]
+
+
+def _nth(index: int) -> Callable[[list[str]], str]:
+  return lambda values: values[index] if index < len(values) else ''
+
+
+def _constant(text: str) -> Callable[[list[str]], str]:
+  return lambda values: text
+
+
+def _prefixed(prefix: str) -> Callable[[list[str]], str]:
+  return lambda values: ' '.join([prefix, *values[:1]])
+
+
+def _joined(separator: str) -> Callable[[list[str]], str]:
+  return lambda values: separator.join(values)
+
+
+def _convert(values: list[str]) -> str:
+  """{{convert|5|km|mi}} -> 5 km; {{convert|2|to|3|m}} -> 2 to 3 m."""
+  if len(values) > 3 and values[1] in ('to', '-', '–', 'and', 'by', 'x', 'or'):
+    middle = values[1] if values[1] in '-–' else f' {values[1]} '
+    return f'{values[0]}{middle}{values[2]} {_unit(values[3])}'
+  return f'{values[0]} {_unit(values[1])}' if len(values) > 1 else ''
+
+
+def _unit(unit: str) -> str:
+  return _UNITS.get(unit, unit)
+
+
+_UNITS = {
+  'sqmi': 'square miles',
+  'sqkm': 'km²',
+  'km2': 'km²',
+  'm2': 'm²',
+  'm3': 'm³',
+  'C': '°C',
+  'F': '°F',
+}
+_MONTHS = (
+  'January', 'February', 'March', 'April', 'May', 'June', 'July', 'August',
+  'September', 'October', 'November', 'December',
+)  # fmt: skip
+
+
+def _as_of(values: list[str]) -> str:
+  """{{as of|2016|4}} -> As of April 2016."""
+  year, *rest = values or ['']
+  numbers = [int(v) for v in rest if v.isdigit()]
+  month = numbers[0] if numbers and 1 <= numbers[0] <= 12 else None
+  words = [str(numbers[1])] if month and len(numbers) > 1 else []
+  words += [_MONTHS[month - 1]] if month else []
+  return ' '.join(['As of', *words, year]) if year else ''
+
+
+def _fraction(values: list[str]) -> str:
+  if len(values) == 3:
+    return f'{values[0]} {values[1]}/{values[2]}'
+  return '/'.join(values)
+
+
+_TEMPLATES: dict[str, Callable[[list[str]], str]] = {
+  **dict.fromkeys(
+    (
+      'nowrap', 'nobr', 'small', 'smaller', 'big', 'em', 'strong', 'abbr',
+      'tooltip', 'lang-en', 'nihongo', 'linktext', 'not a typo', 'sic', 'angbr',
+      'keypress', 'var', 'mvar', 'math', 'smallcaps', 'sc', 'underline', 'flag',
+      'flagcountry', 'flagu', 'vanchor', 'visible anchor', 'anchored',
+      'allcaps', 'unicode', 'polytonic', 'script', 'hebrew', 'iw-ref', 'ill',
+      'interlanguage link', 'quote', 'blockquote', 'cquote', 'rquote', 'zh',
+      'no wrap', 'formatnum', 'gaps', 'val', 'num', 'plainlist',
+    ),
+    _nth(0),
+  ),
+  **dict.fromkeys(
+    ('lang', 'transl', 'transliteration', 'ipa', 'color'), _nth(1)
+  ),
+  **dict.fromkeys(('convert', 'cvt'), _convert),
+  **dict.fromkeys(('as of', 'asof'), _as_of),
+  **dict.fromkeys(('frac', 'fraction', 'sfrac'), _fraction),
+  **dict.fromkeys(('chem', 'chem2', 'su'), _joined('')),
+  **dict.fromkeys(
+    ('ndash', 'mdash', 'spaced ndash', 'snd', 'spnd', 'spaced en dash', '--',
+     'dash', 'emdash', 'endash'),
+    _constant(' – '),
+  ),
+  **dict.fromkeys(('nbsp', 'space', 'spaces', 'thinsp', '·', 'dot'),
+                  _constant(' ')),
+  **dict.fromkeys(("'", "'s", 'apostrophe'), _constant("'")),
+  **dict.fromkeys(('circa', 'c.', 'ca.'), _prefixed('c.')),
+  'uss': _prefixed('USS'),
+  'hms': _prefixed('HMS'),
+  'ss': _prefixed('SS'),
+  'rms': _prefixed('RMS'),
+  "'s": _constant("'s"),
+  'co2': _constant('CO2'),
+}  # fmt: skip
+
+# Lines ----------------------------------------------------------------------
+
+
+def _without_listings(lines: Iterable[str]) -> Iterable[str]:
+  """Lines of text, without headings and sections that only list things."""
+  dropped_level = 0  # of the listing section that the line is in, 0 for none
+  for line in lines:
+    if not line.startswith(_HEADING):
+      if not dropped_level:
+        yield line
+      continue
+    level, title = int(line[1]), line[2:].strip(" '").lower()
+    if not dropped_level or level <= dropped_level:
+      dropped_level = level if title in _LISTING_SECTIONS else 0
+
+
+_REPLACEMENTS = tuple(
+  (re.compile(pattern), replacement)
+  for pattern, replacement in (
+    (r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1'),
+    (r"'{2,}", ''),
+    (r'</?[A-Za-z][^<>]*>|<!--.*?-->', ''),
+    (r'__[A-Z]+__', ''),
+    (r'\{\{[^{}]*\}\}|\[\[|\]\]|\{\{|\}\}', ''),
+    (r'&(?:nbsp|ndash|mdash|amp|quot|minus|thinsp|#160);', ' '),
+    (r'\s+', ' '),
+    # What a template left behind: "(; born 1900)", "(born 1900, )", "( )".
+    (r'([(\[])[\s,;:/–—-]*(?:\b(?:or|and)\b[\s,;:]*)?(?=[\s,;:)\]])', r'\1'),
+    (r'\(\s*[,;:]+\s*', '('),
+    (r'[\s,;:]+\)', ')'),
+    (r'\(\s+', '('),
+    (r'\s*\(\)|\s*\[\]', ''),
+    (r'([,;:])(?:\s*[,;:])+', r'\1'),
+    (r'(?<=\S)\s+([,;:!?)]|\.(?!\.|\d))', r'\1'),
+    (r'""|“”', ''),
+    (r'\s\|\s?(?=\w)', ' '),
+  )
+)
+_ENDS = re.compile(r'[.!?…]["”’\')\]]*$')
+_LIST_MARK = re.compile(r'[*#:;]+\s*')
+_TABLE_DEBRIS = re.compile(
+  r'[|!{}]|\|\}|(?:align|style|class|width|colspan)\s*='
+)
+_MIN_LIST_WORDS = 8
+_MIN_WORDS = 4
+
+
+def _clean_line(line: str) -> str:
+  """A line without what markup left behind; empty if it is no sentence."""
+  line = line.strip()
+  mark = _LIST_MARK.match(line)
+  if mark:
+    line = line[mark.end() :]
+  if not line or _TABLE_DEBRIS.match(line):
+    return ''
+  for pattern, replacement in _REPLACEMENTS:
+    line = pattern.sub(replacement, line)
+  line = line.strip()
+  if not line.endswith(':') and not _ENDS.search(line):
+    # A caption or a name; or a sentence that ended in a formula or a table.
+    line = line[: _last_end(line)]
+  num_words = len(line.split())
+  return line if num_words >= (_MIN_LIST_WORDS if mark else _MIN_WORDS) else ''
+
+
+def _last_end(line: str) -> int:
+  """Where the last whole sentence ends; 0 if there is none."""
+  ranges = split_sentences(line)
+  return ranges[-2][1] if len(ranges) > 1 else 0

@@ -1,0 +1,50 @@
+"""Answers are judged as the official evaluation of ORQA judges them."""
+
+import json
+import unicodedata
+
+import pytest
+
+from realm_jax.eval import answers
+
+
+@pytest.fixture(scope='module')
+def cases(fixtures_folder):
+  path = fixtures_folder / 'official_realm' / 'eval_cases.json'
+  return json.loads(path.read_text(encoding='utf-8'))
+
+
+def test_verdicts_agree(cases):
+  verdicts = {
+    (case['prediction'], *case['answers']): answers.is_right(
+      case['prediction'], case['answers'], case['is_regex']
+    )
+    for case in cases['exact_match']
+  }
+  assert len(verdicts) > 20
+  assert verdicts == {
+    (case['prediction'], *case['answers']): case['is_correct']
+    for case in cases['exact_match']
+  }
+
+
+def test_normalised_forms_agree(cases):
+  for case in cases['exact_match']:
+    expected = [case['normalised_prediction'], *case['normalised_answers']]
+    # JSON writers may compose what NFD has decomposed.
+    expected = [unicodedata.normalize('NFD', text) for text in expected]
+    assert expected == [
+      answers.normalize_answer(text)
+      for text in (case['prediction'], *case['answers'])
+    ]
+
+
+def test_counts_over_a_data_set_agree(cases):
+  case = cases['evaluate_predictions_impl']
+  counted = answers.evaluate_predictions(
+    case['predictions'], case['references']
+  )
+  assert counted.num_right == case['result']['num_correct']
+  assert counted.num_missing == case['result']['missing_predictions']
+  assert counted.num_total == case['result']['num_total']
+  assert counted.accuracy == case['result']['accuracy']

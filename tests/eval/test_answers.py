@@ -35,8 +35,10 @@ def test_f1_is_that_of_the_best_answer():
 
 
 def test_f1_counts_repeated_words():
-  # One of two 'a b' words is common: precision 1/2, recall 1.
+  # One of its two words is common: precision 1/2, recall 1.
   assert answers.f1('bora bora', ['bora']) == pytest.approx(2 / 3)
+  # Both are: precision 1, recall 2/3.
+  assert answers.f1('bora bora', ['bora bora isle']) == pytest.approx(4 / 5)
 
 
 def test_f1_of_no_words():

@@ -136,7 +136,7 @@ def _fit_sentences(
   # A sentence ends at white space, so its wordpieces are those of the text.
   firsts = np.searchsorted(encoding.starts, [start for start, _ in ranges])
   lasts = [*firsts[1:], len(encoding.starts)]
-  pieces = []
+  pieces: list[_Piece] = []
   num_cut = 0
   for (start, stop), first, last in zip(ranges, firsts, lasts, strict=True):
     if last - first > room:

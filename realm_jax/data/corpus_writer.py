@@ -15,7 +15,7 @@ from realm_jax.data.corpus import (
   SENTENCE_SCHEMA,
   VOCAB,
 )
-from realm_jax.data.salient_spans import Span
+from realm_jax.data.spans import Span
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.folders import write_manifest
@@ -160,7 +160,7 @@ class CorpusWriter:
     ]
 
 
-def _lists(values: Sequence[Sequence[int]], dtype: type) -> pa.Array:
+def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
   offsets = np.zeros(len(values) + 1, np.int32)
   np.cumsum([len(value) for value in values], out=offsets[1:])
   flat = np.concatenate([np.asarray(value, dtype) for value in values])

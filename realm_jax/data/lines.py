@@ -9,7 +9,7 @@ import json
 import lzma
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 from realm_jax.errors import UserError
 
@@ -21,7 +21,7 @@ _OPENERS = (
 _DAMAGED = (EOFError, OSError, lzma.LZMAError)
 
 
-def open_bytes(path: str | Path) -> IO[bytes]:
+def open_bytes(path: str | Path) -> BinaryIO:
   """Opens a file, decompressing bz2, gzip and xz, known by their first bytes.
 
   Raises:
@@ -38,7 +38,7 @@ def open_bytes(path: str | Path) -> IO[bytes]:
       head = stream.read(8)
     for magic, opener in _OPENERS:
       if head.startswith(magic):
-        return opener(path, 'rb')
+        return cast(BinaryIO, opener(path, 'rb'))
     return open(path, 'rb')
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error}.') from error

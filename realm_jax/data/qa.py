@@ -83,8 +83,8 @@ def _read_squad(path: Path) -> Iterator[Question]:
   for title, _, entries in read_squad(path):
     for entry in entries:
       where = f'{path}, question {entry.get("id", "without id")}'
-      answers = [a.get('text', '') for a in entry.get('answers', ())]
-      answers = _strings({'answers': answers}, 'answers', where)
+      texts = [answer.get('text', '') for answer in entry.get('answers', ())]
+      answers = _strings({'answers': texts}, 'answers', where)
       question = str(entry.get('question', '')).strip()
       if not question or not answers:
         raise UserError(

@@ -19,7 +19,7 @@ import re
 _END = re.compile(
   r"""(?P<mark>[.!?…]+)            # the mark itself
       (?P<close>(?:[ ]?(?:''|[)\]"”’'»])(?=[\s)\]"”’'»]|$))*)
-      (?:\[\d+\])*                 # a reference mark that was left in
+      (?:\[\d+\]|:\d[\d,–-]*)*     # a reference mark that was left in
       (?P<space>\s+)
       (?P<next>\S{1,24})""",
   re.VERBOSE,
@@ -39,7 +39,9 @@ _NEVER_LAST = frozenset(
   tue tues wed thu thur thurs fri lit pron orig abbr pl sing masc fem gk lat
   ger span ital heb ar sp spp subsp var cv""".split()
 )
-_ALSO_WORDS = frozenset('no art fig sing span rep lit sec para'.split())
+_ALSO_WORDS = frozenset(
+  'no art fig sing span rep lit sec para b c d m p r v'.split()
+)
 # May end a sentence: they do before a capitalised common opener of sentences.
 _SOMETIMES_LAST = frozenset(
   """jr sr inc ltd co corp bros plc llc dept univ assn est etc al esq ph.d phd

@@ -110,7 +110,8 @@ def _render_tag(tag: nodes.Tag) -> str:
 def _render_template(template: nodes.Template) -> str:
   name = str(template.name).strip().lower().replace('_', ' ')
   if name in _TEMPLATES:
-    return _TEMPLATES[name](_arguments(template))
+    text = _TEMPLATES[name](_arguments(template))
+    return text.replace('As', 'as', 1) if template.has('lc') else text
   if name.startswith('lang-'):
     return ''.join(_arguments(template)[:1])
   return ''

@@ -20,12 +20,9 @@ from rich.table import Table
 from realm_jax.data.blocks import MIN_BLOCK_LEN, Block, clean_text, pack_blocks
 from realm_jax.data.corpus import KIND, MADE_BY, VOCAB
 from realm_jax.data.corpus_writer import CorpusWriter
-from realm_jax.data.salient_spans import (
-  DATE,
-  EntityTagger,
-  RuleTagger,
-  find_salient_spans,
-)
+from realm_jax.data.dates import DATE
+from realm_jax.data.rule_tagger import RuleTagger
+from realm_jax.data.salient_spans import EntityTagger, find_salient_spans
 from realm_jax.data.sources import Article, read_source
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
@@ -78,10 +75,11 @@ def prepare(
   folder = Path(out)
   _check_arguments(sources, vocab_size, block_len, min_block_len, entities)
   wordpiece = WordPiece.from_vocab_file(vocab) if vocab else None
+  tagger = _make_tagger(entities)
   settings = {
     'block_len': block_len,
     'min_block_len': min_block_len,
-    'entities': entities,
+    'entities': tagger.name if tagger else 'none',
     'sources': [_identify(Path(source)) for source in sources],
   }
   if wordpiece:
@@ -93,7 +91,6 @@ def prepare(
   if is_whole(folder):
     return _already_made(folder, settings, console)
   _clear_unfinished(folder, console)
-  tagger = _make_tagger(entities)
   with _progress(console) as progress:
     if wordpiece is None:
       wordpiece = _train(sources, vocab_size, vocab_sample_chars, progress)
@@ -190,7 +187,8 @@ def _make_tagger(entities: str) -> EntityTagger | None:
     from realm_jax.data.ner import SpacyTagger
 
     return SpacyTagger()
-  return RuleTagger() if entities == 'rules' else None
+  tagger: EntityTagger | None = RuleTagger() if entities == 'rules' else None
+  return tagger
 
 
 def _progress(console: Console) -> Progress:

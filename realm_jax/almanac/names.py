@@ -7,7 +7,7 @@ names are unique at any scale. Surnames and places take different products of
 the same parts, so that no surname is also a place.
 """
 
-import math
+from realm_jax.almanac.draws import Draws
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -21,9 +21,9 @@ _NUCLEI = _words('ell orn ask und ith amb eld osk urr ent ilv arg')
 _CODAS = _words('l n r s d m v th k b g st nd rn sk')
 _LINKS = ('', *(vowel + coda for coda in _CODAS for vowel in 'aeiou'))
 _ENDINGS = _words(
-  'marsh brook ford wick holm stead dale fell moor mere gate haven bridge combe '
-  'thorpe well cliff field water hurst den garth low crest barrow shaw reach '
-  'hollow beck strand grove lea'
+  'marsh brook ford wick holm stead dale fell moor mere gate haven bridge '
+  'combe thorpe well cliff field water hurst den garth low crest barrow shaw '
+  'reach hollow beck strand grove lea'
 )
 _FIRST_STARTS = _words(
   'Or Al Be Ca Do El Fa Gi Ha Is Jo Ka Lo Mi Ne Os Pe Ra Se Ti Ul Va We Yo'
@@ -43,8 +43,8 @@ _MATERIALS = (
   '',
   *_words(
     'Amber Birch Cedar Chalk Clay Copper Coral Cotton Flint Glass Granite Iron '
-    'Ivory Lead Linen Marble Oak Paper Pearl Pewter Salt Sand Silk Silver Slate '
-    'Stone Straw Timber Tin Wax Willow Wool'
+    'Ivory Lead Linen Marble Oak Paper Pearl Pewter Salt Sand Silk Silver '
+    'Slate Stone Straw Timber Tin Wax Willow Wool'
   ),
 )
 _NOUNS = _words(
@@ -54,23 +54,37 @@ _NOUNS = _words(
   'Quarrel Ransom River Sail Saddle Spindle Stair Tailor Tower Trumpet Valley '
   'Violin Wager Watchman Wedding Wheel Widow Witness Whistle'
 )
+FAMILY = 4  # people in a row who share a surname
 _ROOM = 3  # products of parts for each name used
 
 
 class _Permutation:
-  """A fixed shuffle of range(size), computed element by element."""
+  """A fixed shuffle of range(size), computed element by element.
+
+  A Feistel network over the next power of four; results beyond size are put
+  through again until they fall below it.
+  """
 
   def __init__(self, size: int, seed: int):
     self.size = size
-    step = int(size * 0.6180339887) + 7 * (seed % 97)
-    while math.gcd(step, size) != 1:
-      step += 1
-    self._step, self._offset = step, (seed * 7919) % size
+    self._half = max(1, ((size - 1).bit_length() + 1) // 2)
+    self._keys = [
+      Draws(seed * 8 + turn).below(1 << 62) | 1 for turn in range(4)
+    ]
 
   def __getitem__(self, index: int) -> int:
     if not 0 <= index < self.size:
       raise ValueError(f'name {index} asked of an inventory of {self.size}')
-    return (index * self._step + self._offset) % self.size
+    half = self._half
+    low_bits = (1 << half) - 1
+    while True:
+      left, right = index >> half, index & low_bits
+      for key in self._keys:
+        mixed = ((right + 1) * key & 0xFFFFFFFFFFFF) >> (48 - half)
+        left, right = right, left ^ (mixed & low_bits)
+      index = left << half | right
+      if index < self.size:
+        return index
 
 
 class Names:
@@ -94,7 +108,8 @@ class Names:
     unlinked = len(_ONSETS) * len(_NUCLEI) * len(_ENDINGS)
     self._links = _LINKS[: max(1, -(-needed // unlinked))]
     self._compounds = _Permutation(unlinked * len(self._links), seed)
-    self._people = _Permutation(num_first * self._num_surnames, seed + 1)
+    num_families = num_first // FAMILY * self._num_surnames
+    self._families = _Permutation(num_families, seed + 1)
     plain = len(_ADJECTIVES) * len(_NOUNS)
     self._materials = _MATERIALS[: max(1, -(-2 * num_works // plain))]
     self._works = _Permutation(plain * len(self._materials), seed + 2)
@@ -111,9 +126,12 @@ class Names:
     return self._compound(self._num_surnames + index)
 
   def person(self, index: int) -> str:
-    """The index-th person: first name and surname."""
-    surname, first = divmod(self._people[index], len(self._first))
-    return f'{self._first[first]} {self._compound(surname)}'
+    """The index-th person; each FAMILY in a row share their surname."""
+    family, member = divmod(index, FAMILY)
+    num_groups = len(self._first) // FAMILY
+    surname, group = divmod(self._families[family], num_groups)
+    first = self._first[member * num_groups + group]
+    return f'{first} {self._compound(surname)}'
 
   def work(self, index: int) -> str:
     """The index-th title: 'The Silent Harbour'."""

@@ -17,7 +17,7 @@ EDITIONS = ('2018', '2020')
 PROVINCE_DOCUMENTS = 60
 MIN_DOCUMENTS = 2 * PROVINCE_DOCUMENTS
 _TOWNS, _VILLAGES, _RIVERS, _PEOPLE, _WORKS = 4, 8, 2, 8, 6
-_PLACES, _PERSONS = 24, 44  # names a province may use
+_PLACES, _PERSONS = 25, 44  # names a province may use
 _MONTHS = (
   'January', 'February', 'March', 'April', 'May', 'June', 'July', 'August',
   'September', 'October', 'November', 'December',
@@ -71,12 +71,14 @@ class Province(NamedTuple):
   Attributes:
     index: its number in the world.
     num_documents: how many documents it must fill.
+    series: what its registers and annals are named after.
     entities: those with an article, in a fixed order.
     facts: all facts about them.
   """
 
   index: int
   num_documents: int
+  series: str
   entities: tuple[Entity, ...]
   facts: tuple[Fact, ...]
 
@@ -102,6 +104,7 @@ class World(NamedTuple):
     return Province(
       index,
       share + (index < rest),
+      maker.series,
       tuple(maker.entities),
       tuple(maker.facts),
     )
@@ -159,6 +162,7 @@ class _ProvinceMaker:
     self._streams = iter(streams((world.seed, index, 0), 64))
     self._next_place = index * _PLACES
     self._next_person = index * _PERSONS
+    self.series = self._place()
     self.entities: list[Entity] = []
     self.facts: list[Fact] = []
 
@@ -187,6 +191,7 @@ class _ProvinceMaker:
 
   def make(self) -> None:
     """Fills entities and facts."""
+    names = [self._person() for _ in range(_PEOPLE)]  # two families
     towns = [self._town() for _ in range(_TOWNS)]
     villages = [self._place() for _ in range(_VILLAGES)]
     settlements = villages + [town.name for town in towns]
@@ -198,7 +203,7 @@ class _ProvinceMaker:
       draws = next(self._streams)
       river = self._entity(draws, f'River {self._place()}', 'river', 'river')
       self._fact(river, 'source', f'Mount {self._place()}')
-    people = self._people(settlements)
+    people = self._people(names, settlements)
     self._deeds(people)
     for kind, noun, name in (
       ('battle', 'battle', 'Battle of {}'),
@@ -223,15 +228,17 @@ class _ProvinceMaker:
     self.facts.append(Fact(town, 'population', (f'{old:,}', f'{new:,}')))
     return town
 
-  def _people(self, settlements: list[str]) -> list[tuple[Entity, int, int]]:
+  def _people(
+    self, names: list[str], settlements: list[str]
+  ) -> list[tuple[Entity, int, int]]:
     """People with the years of their birth and death, eldest first."""
     people: list[tuple[Entity, int, int]] = []
     birth = next(self._streams).between(1150, 1780)
-    for _ in range(_PEOPLE):
+    for name in names:
       draws = next(self._streams)
       birth += draws.between(9, 15)
       death = birth + draws.between(52, 88)
-      person = self._entity(draws, self._person(), 'person', draws.pick(TRADES))
+      person = self._entity(draws, name, 'person', draws.pick(TRADES))
       self._fact(person, 'birth_date', _date(draws, birth))
       self._fact(person, 'birth_place', draws.pick(settlements))
       self._fact(person, 'death_date', _date(draws, death))
@@ -269,7 +276,7 @@ class _ProvinceMaker:
     for _ in range(2):
       draws = next(self._streams)
       finder = draws.pick(people)[0]
-      noun = draws.pick(('Comet', 'Star', 'Law', 'Engine', 'Constant'))
+      noun = draws.pick(('Comet', 'Star', 'Nebula'))
       finding = self._entity(
         draws, f'{self._place()} {noun}', 'discovery', noun.lower()
       )

@@ -1,0 +1,332 @@
+"""Starting weights from a published BERT, read from safetensors (adapter).
+
+Keys are those of Hugging Face's BertModel and BertForPreTraining, with or
+without 'bert.' in front; older files say gamma and beta in layer norms.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realm_jax.errors import UserError
+from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.realm import RealmConfig
+from realm_jax.optional import require
+
+PARTS = ('embedder', 'query_embedder', 'document_embedder', 'reader')
+
+_logger = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+  """Where a parameter lies in a BERT file.
+
+  Attributes:
+    key: its key there, without 'bert.'.
+    transposed: it is the kernel of a dense layer, [out, in] there.
+  """
+
+  key: str
+  transposed: bool = False
+
+
+def _dense_sources(path: str, key: str) -> dict[str, Source]:
+  return {
+    f'{path}/kernel': Source(f'{key}.weight', transposed=True),
+    f'{path}/bias': Source(f'{key}.bias'),
+  }
+
+
+def _layer_norm_sources(path: str, key: str) -> dict[str, Source]:
+  return {
+    f'{path}/scale': Source(f'{key}.weight'),
+    f'{path}/bias': Source(f'{key}.bias'),
+  }
+
+
+def encoder_sources(num_layers: int) -> dict[str, Source]:
+  """Path of a parameter below 'encoder' -> where it lies in a BERT file."""
+  sources = {
+    'embeddings/word': Source('embeddings.word_embeddings.weight'),
+    'embeddings/position': Source('embeddings.position_embeddings.weight'),
+    'embeddings/segment': Source('embeddings.token_type_embeddings.weight'),
+    **_layer_norm_sources('embeddings/layer_norm', 'embeddings.LayerNorm'),
+  }
+  for i in range(num_layers):
+    path, key = f'layers_{i}', f'encoder.layer.{i}'
+    for name in ('query', 'key', 'value'):
+      sources |= _dense_sources(
+        f'{path}/attention/{name}', f'{key}.attention.self.{name}'
+      )
+    for name, its_key in (
+      ('attention/output', 'attention.output.dense'),
+      ('intermediate', 'intermediate.dense'),
+      ('output', 'output.dense'),
+    ):
+      sources |= _dense_sources(f'{path}/{name}', f'{key}.{its_key}')
+    for name, its_key in (
+      ('attention_layer_norm', 'attention.output.LayerNorm'),
+      ('output_layer_norm', 'output.LayerNorm'),
+    ):
+      sources |= _layer_norm_sources(f'{path}/{name}', f'{key}.{its_key}')
+  return sources
+
+
+def mlm_head_sources() -> dict[str, Source]:
+  """Path of a parameter below 'mlm_head' -> where it lies in a BERT file.
+
+  The output matrix is not there: it is the word embeddings.
+  """
+  transform = 'cls.predictions.transform'
+  return {
+    **_dense_sources('dense', f'{transform}.dense'),
+    **_layer_norm_sources('layer_norm', f'{transform}.LayerNorm'),
+    'bias': Source('cls.predictions.bias'),
+  }
+
+
+def _part_sources(part: str, num_layers: int) -> dict[str, Source]:
+  """Path below the part -> where a BERT file has it."""
+  encoder = encoder_sources(num_layers)
+  sources = {f'encoder/{path}': encoder[path] for path in encoder}
+  if part == 'reader':
+    head = mlm_head_sources()
+    return sources | {f'mlm_head/{path}': head[path] for path in head}
+  return sources | _dense_sources('pooler', 'pooler.dense')
+
+
+def _safetensors_files(folder: Path) -> list[Path]:
+  files = sorted(folder.glob('*.safetensors'))
+  if not files:
+    problem = 'has no *.safetensors' if folder.is_dir() else 'does not exist'
+    raise FileNotFoundError(
+      f'BERT folder {folder} {problem}. Expected a folder with '
+      'model.safetensors and vocab.txt, such as a downloaded Hugging Face '
+      'repository; pickled pytorch_model.bin files are not read.'
+    )
+  return files
+
+
+def _plain_key(key: str) -> str:
+  key = key.removeprefix('bert.')
+  for old, new in (('.gamma', '.weight'), ('.beta', '.bias')):
+    if key.endswith(old):
+      key = key.removesuffix(old) + new
+  return key
+
+
+class _BertFile:
+  """The tensors of a folder, by plain key, read when asked for."""
+
+  def __init__(self, folder: Path):
+    safetensors = require('safetensors', 'bert')
+    self._places = {}
+    for path in _safetensors_files(folder):
+      try:
+        handle = safetensors.safe_open(path, framework='flax')
+      except safetensors.SafetensorError as error:
+        raise UserError(
+          f'{path} is no whole safetensors file ({error}). Download it again.'
+        ) from error
+      for key in handle.keys():  # noqa: SIM118, it is no mapping
+        self._places[_plain_key(key)] = (handle, key, path)
+
+  def __contains__(self, key: str) -> bool:
+    return key in self._places
+
+  def keys(self) -> list[str]:
+    return list(self._places)
+
+  def shape(self, key: str) -> tuple[int, ...]:
+    handle, its_key, _ = self._places[key]
+    return tuple(handle.get_slice(its_key).get_shape())
+
+  def path(self, key: str) -> Path:
+    return self._places[key][2]
+
+  def read(self, key: str) -> np.ndarray:
+    handle, its_key, _ = self._places[key]
+    return np.asarray(handle.get_tensor(its_key).astype(jnp.float32))
+
+
+def encoder_config_from(
+  folder: str | Path, num_heads: int | None = None
+) -> EncoderConfig:
+  """The encoder that the weights of a folder fit.
+
+  Sizes are read from the weights. config.json, where there is one, gives the
+  number of heads, which weights do not tell, and the kind of gelu.
+
+  Args:
+    folder: a folder with *.safetensors, and perhaps config.json.
+    num_heads: attention heads, where there is no config.json.
+
+  Raises:
+    FileNotFoundError: there is no such folder, or no safetensors in it.
+    UserError: the weights are not BERT's, or the number of heads is unknown.
+  """
+  folder = Path(folder)
+  bert = _BertFile(folder)
+  tables = encoder_sources(num_layers=1)
+  missing = [source.key for source in tables.values() if source.key not in bert]
+  if missing:
+    raise UserError(
+      f'{folder} has no tensor {missing[0]!r}: expected the weights of a BERT, '
+      f'found keys such as {bert.keys()[:3]}.'
+    )
+  settings: dict[str, Any] = {}
+  if (folder / 'config.json').is_file():
+    settings = _read_settings(folder / 'config.json')
+  num_heads = num_heads or settings.get('num_attention_heads')
+  if num_heads is None:
+    raise UserError(
+      f'{folder} has no config.json, and weights do not tell the number of '
+      'attention heads. Give num_heads: BERT-base has 12, MiniLM-L6-H384 too.'
+    )
+  vocab_size, hidden_size = bert.shape(tables['embeddings/word'].key)
+  exact = settings.get('hidden_act', 'gelu') == 'gelu'
+  return EncoderConfig(
+    vocab_size=vocab_size,
+    hidden_size=hidden_size,
+    num_layers=_num_layers(bert),
+    num_heads=num_heads,
+    feed_forward_size=bert.shape(tables['layers_0/intermediate/bias'].key)[0],
+    max_positions=bert.shape(tables['embeddings/position'].key)[0],
+    num_segments=bert.shape(tables['embeddings/segment'].key)[0],
+    gelu='erf' if exact else 'tanh',
+  )
+
+
+def _num_layers(bert: _BertFile) -> int:
+  layers = 0
+  while f'encoder.layer.{layers}.output.dense.weight' in bert:
+    layers += 1
+  return layers
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+  try:
+    settings = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise UserError(f'{path} is not valid JSON: {error}.') from error
+  activation = settings.get('hidden_act', 'gelu')
+  if activation not in ('gelu', 'gelu_new', 'gelu_pytorch_tanh'):
+    raise UserError(
+      f'{path} has hidden_act {activation!r}, expected gelu or gelu_new: this '
+      'encoder has no other activation.'
+    )
+  return settings
+
+
+def load_bert(
+  folder: str | Path,
+  config: RealmConfig,
+  params: Any,
+  parts: tuple[str, ...] = ('embedder', 'reader'),
+) -> Any:
+  """Parameters with the encoders' weights taken from a BERT.
+
+  Pooler and masked-LM head are taken where the file has them; those that it
+  does not have stay as they are, and the log lists them. Projection and span
+  head always stay.
+
+  Args:
+    folder: a folder with *.safetensors, and perhaps vocab.txt, which is held
+      against the vocabulary's size.
+    config: the model that params belong to.
+    params: as init_params makes them.
+    parts: which to fill: 'embedder' (both, where they are not shared),
+      'query_embedder', 'document_embedder', 'reader'.
+
+  Returns:
+    A new tree like params, float32.
+
+  Raises:
+    FileNotFoundError: there is no such folder, or no safetensors in it.
+    UserError: a part is unknown; an encoder's tensor is missing; a shape
+      differs from that of the parameter; the file is damaged.
+  """
+  folder = Path(folder)
+  bert = _BertFile(folder)
+  _check_vocab(folder / 'vocab.txt', config.encoder.vocab_size)
+  _check_layers(folder, _num_layers(bert), config.encoder.num_layers)
+  filled, missing = dict(params), []
+  for part in _parts_of(params, parts):
+    sources = _part_sources(part, config.encoder.num_layers)
+
+    def fill(path, leaf, part=part, sources=sources):
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      if name not in sources:
+        return leaf
+      if sources[name].key not in bert:
+        missing.append(f'{part}/{name}')
+        return leaf
+      return _read_leaf(bert, sources[name], f'{part}/{name}', leaf.shape)
+
+    filled[part] = jax.tree_util.tree_map_with_path(fill, params[part])
+  lost = [name for name in missing if '/encoder/' in name]
+  if lost:
+    raise UserError(
+      f'{folder} has no weights for {lost[0]} (and {len(lost) - 1} more of the '
+      f'encoder): expected a BERT, found keys such as {bert.keys()[:3]}.'
+    )
+  if missing:
+    _logger.warning(
+      '%s has no weights for %s: newly initialised.', folder, ', '.join(missing)
+    )
+  return filled
+
+
+def _parts_of(params: Any, parts: tuple[str, ...]) -> list[str]:
+  """The top-level keys of params that `parts` speaks of."""
+  found = []
+  for part in parts:
+    if part in params:
+      found.append(part)
+    elif part == 'embedder':
+      found += ['query_embedder', 'document_embedder']
+    else:
+      raise UserError(
+        f'parts has {part!r}, expected some of {", ".join(params)}.'
+      )
+  return found
+
+
+def _read_leaf(
+  bert: _BertFile, source: Source, name: str, shape: tuple[int, ...]
+) -> jax.Array:
+  found = bert.shape(source.key)
+  expected = tuple(reversed(shape)) if source.transposed else tuple(shape)
+  if found != expected:
+    raise UserError(
+      f'{bert.path(source.key)} has {source.key} of shape {found}, but {name} '
+      f'takes {expected}. Build the model with encoder_config_from(folder).'
+    )
+  value = bert.read(source.key)
+  return jnp.asarray(value.T if source.transposed else value)
+
+
+def _check_layers(folder: Path, found: int, expected: int) -> None:
+  if found != expected:
+    raise UserError(
+      f'{folder} has {found} encoder layers, but EncoderConfig.num_layers is '
+      f'{expected}. Build the model with encoder_config_from(folder).'
+    )
+
+
+def _check_vocab(path: Path, vocab_size: int) -> None:
+  if not path.is_file():
+    return
+  with open(path, encoding='utf-8') as lines:
+    found = sum(1 for line in lines if line.strip('\r\n'))
+  if found != vocab_size:
+    raise UserError(
+      f'{path} has {found} wordpieces, but EncoderConfig.vocab_size is '
+      f'{vocab_size}. The model and its corpus need the vocabulary of the '
+      'weights: prepare the corpus with it.'
+    )

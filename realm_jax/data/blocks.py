@@ -134,11 +134,14 @@ def _fit_sentences(
   ranges = split_sentences(text)
   encoding = wordpiece.encode(text)
   # A sentence ends at white space, so its wordpieces are those of the text.
-  firsts = np.searchsorted(encoding.starts, [start for start, _ in ranges])
-  lasts = [*firsts[1:], len(encoding.starts)]
+  bounds = np.searchsorted(
+    encoding.starts, [start for start, _ in ranges] + [len(text)]
+  )
   pieces: list[_Piece] = []
   num_cut = 0
-  for (start, stop), first, last in zip(ranges, firsts, lasts, strict=True):
+  for (start, stop), first, last in zip(
+    ranges, bounds[:-1], bounds[1:], strict=True
+  ):
     if last - first > room:
       num_cut += 1
       pieces.extend(_cut_sentence(text, start, stop, wordpiece, room))

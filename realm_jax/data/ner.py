@@ -63,9 +63,19 @@ class SpacyTagger:
 def _load(spacy: Any, models: Sequence[str]) -> Any:
   for model in models:
     try:
-      return spacy.load(model, exclude=_UNUSED)
+      pipeline = spacy.load(model, exclude=_UNUSED)
     except OSError:
       continue
+    if 'ner' not in pipeline.pipe_names:
+      raise UserError(
+        f'spaCy model {model} has {pipeline.pipe_names}, expected "ner" among '
+        'them.'
+      )
+    network = pipeline.config['components']['ner'].get('model', {})
+    shared = network.get('tok2vec', {}).get('@architectures', 'Listener')
+    if 'Listener' not in shared and 'tok2vec' in pipeline.pipe_names:
+      pipeline.disable_pipe('tok2vec')  # for others: half of the time
+    return pipeline
   raise UserError(
     f'spaCy has no model {" or ".join(models)}. Install one with: '
     "pip install 'realm_jax[ner]'"

@@ -32,7 +32,7 @@ _OPENER = re.compile(
   rf'(?P<word>\S+)\s(?P<connector>{_CONNECTOR}\s)?(?=[{_UPPER}])'
 )
 _NUMBER = re.compile(
-  r"""(?<![\w.,'’/–-])
+  r"""(?<![\w.,:'’/–-])
   [$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?
   (?:\s?%|\s(?:percent|per\scent|hundred|thousand|million|billion|trillion))?
   (?![\w/–-]|[.,:]\d)""",
@@ -99,8 +99,8 @@ _CALENDAR = frozenset(
   bc ad bce ce am pm""".split()
 )
 _ORDINARY_ENDING = re.compile(
-  r'(?:ly|ing|ed|ions?|ments?|ness|ers|ors|ists|ians|ies|ous|ive|able|ible'
-  r'|[cinrtu]al|[^l]fic|stic|ages|ics|isms?|ances?|ences?|logy|graphy|ts|es|[^s]ks'
+  r'\w{3}(?:ly|ing|ed|ions?|ments?|ness|ers|ors|ists|ians|ies|ous|ive|[ai]ble'
+  r'|[cinrtu]al|[^l]fic|stic|ages|ics|isms?|[ae]nces?|logy|graphy|ts|es|[^s]ks'
   r'|ns|ds|[^s]ss|ity|ure)$'
 )
 # Behind these a word is capitalised as at the start of a sentence.

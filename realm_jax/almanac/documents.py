@@ -10,7 +10,11 @@ from realm_jax.almanac.world import EDITIONS, Entity, Fact, Province, World
 
 _DECOY_PERCENT = 50  # of the sentences that state nothing
 _OPENING_PERCENT = 40  # of the miscellanies have one
-_SHORT_PERCENT = 30  # of sentences about the topic say 'the poet'
+_SHORT_PERCENT = 30  # of sentences of an own article say 'the poet'
+_LENGTH = (5, 6)  # sentences, at least and at most, where facts allow it
+_ROLL_PERCENT = 80  # of articles around something also list mere names
+_ROLL_NAMES = 4
+_TRIES = 12
 _COMBINE_PERCENT = 70  # of pairs of facts that can share a sentence do
 
 
@@ -38,7 +42,7 @@ def compose(world: World, province: Province) -> list[Document]:
   """Writes the documents of one province."""
   plan = Plan(world, province)
   writer = _Writer(world, province, plan)
-  all_draws = streams((world.seed, province.index, 3), len(plan.drafts))
+  all_draws = streams((world.seed, province.number, 3), len(plan.drafts))
   return [
     Document(draft.title, writer.text(draft, draws), tuple(draft.facts))
     for draft, draws in zip(plan.drafts, all_draws, strict=True)
@@ -59,22 +63,27 @@ class _Writer:
     used: set[str] = set()
     opening = self._opening(draft, draws, used)
     sentences = self._statements(draft, draws, used)
-    missing = draws.between(5, 6) - len(opening)
+    if draft.kind != 'own' and draws.chance(_ROLL_PERCENT):
+      sentences += self._roll(draft, draws)
+    missing = draws.between(*_LENGTH) - len(opening)
     missing -= sum(1 + ('. ' in sentence) for sentence in sentences)
-    for _ in range(max(missing, 0)):
-      sentences.append(self._filler(draft, draws, used))
+    for _ in range(missing):
+      filler = self._filler(draft, draws, used)
+      if filler:
+        sentences.append(filler)
     return ' '.join(opening + draws.shuffled(sentences))
 
   def _opening(self, draft: Draft, draws: Draws, used: set[str]) -> list[str]:
     topic = draft.topic
-    if not isinstance(topic, Entity):
+    if topic is None:
+      assert draft.miscellany is not None
       if draws.chance(_OPENING_PERCENT):
-        return [draws.pick(topic.openings)]
+        return [draws.pick(draft.miscellany.openings)]
       return []
     if draft.kind == 'own':
       pattern = draws.pick(scenery.INTROS[topic.kind])
       return [_fill(pattern, topic, topic.in_text)]
-    return [self._colour(draft, draws, used, scenery.COLOUR, topic, 0)]
+    return [self._colour(draft, draws, used, scenery.COLOUR, topic)]
 
   def _statements(
     self, draft: Draft, draws: Draws, used: set[str]
@@ -104,7 +113,7 @@ class _Writer:
     self, draft: Draft, draws: Draws, used: set[str], subject: Entity
   ) -> str:
     """A sentence that says what a subject has to do with the topic."""
-    assert isinstance(draft.topic, Entity)
+    assert draft.topic is not None
     pattern = draws.pick(scenery.links(subject.kind, draft.topic.kind))
     used.add(pattern)
     others = {slot: draft.topic.in_text for slot in scenery.SLOTS}
@@ -141,21 +150,41 @@ class _Writer:
     return topic.in_text
 
   def _filler(self, draft: Draft, draws: Draws, used: set[str]) -> str:
-    """A sentence that states nothing asked for."""
+    """A sentence that states nothing asked for; empty if there is none left."""
     table = scenery.COLOUR
     if draws.chance(_DECOY_PERCENT):
       table = scenery.DECOYS
-    topic = draft.topic
-    if isinstance(topic, Entity):
-      percent = _SHORT_PERCENT if draft.kind == 'own' else 0
-      return self._colour(draft, draws, used, table, topic, percent)
-    for _ in range(8):
-      subject = draws.pick(self._plan.by_kind[draws.pick(topic.kinds)])
+    if draft.topic is not None:
+      return self._colour(draft, draws, used, table, draft.topic)
+    assert draft.miscellany is not None
+    for _ in range(_TRIES):
+      kind = draws.pick(draft.miscellany.kinds)
+      subject = draws.pick(self._plan.by_kind[kind])
       if self._plan.fits(draft, {subject.name}):
         draft.mentions.add(subject.name)
-        return self._colour(draft, draws, used, table, subject, 0)
-    used.add('')
-    return draws.pick(topic.openings)
+        return self._colour(draft, draws, used, table, subject)
+    return ''
+
+  def _roll(self, draft: Draft, draws: Draws) -> list[str]:
+    """A sentence that only lists names, those that bring no fact with them."""
+    names = []
+    if draft.miscellany is not None:
+      kinds = draft.miscellany.kinds
+    else:
+      kinds = tuple(scenery.SLOTS.values())
+    for _ in range(_TRIES):
+      entity = draws.pick(self._plan.by_kind[draws.pick(kinds)])
+      if entity.name in draft.mentions:
+        continue
+      if self._plan.fits(draft, {entity.name}):
+        draft.mentions.add(entity.name)
+        names.append(entity.in_text)
+      if len(names) == _ROLL_NAMES:
+        break
+    if len(names) < 2:
+      return []
+    listed = ', '.join(names[:-1]) + f' and {names[-1]}'
+    return [draws.pick(scenery.ROLLS).format(listed)]
 
   def _colour(
     self,
@@ -164,29 +193,24 @@ class _Writer:
     used: set[str],
     table: dict[str, tuple[str, ...]],
     subject: Entity,
-    short_percent: int,
   ) -> str:
     """A sentence of a table whose other names bring no fact into the text."""
+    ties = self._plan.ties[subject.name]
     for pattern in draws.shuffled(table[subject.kind]):
-      if pattern in used:
-        continue
-      ties = self._plan.ties[subject.name]
       slots = scenery.slots(pattern)
-      if not ties.keys() >= set(slots):
+      if pattern in used or not ties.keys() >= set(slots):
         continue
-      others = {slot: ties[slot] for slot in slots}
-      names = {entity.name for entity in others.values()}
-      if self._plan.fits(draft, names):
-        break
-    else:
-      pattern, others, names = scenery.INTROS[subject.kind][0], {}, set()
-    draft.mentions |= names
-    used.add(pattern)
-    name = subject.in_text
-    if short_percent and draws.chance(short_percent):
-      name = f'the {subject.noun}'
-    texts = {slot: entity.in_text for slot, entity in others.items()}
-    return _fill(pattern, subject, name, **texts)
+      names = {ties[slot].name for slot in slots}
+      if not self._plan.fits(draft, names):
+        continue
+      draft.mentions |= names
+      used.add(pattern)
+      name = subject.in_text
+      if draft.kind == 'own' and draft.topic is subject:
+        name = self._name(subject, draws)
+      others = {slot: ties[slot].in_text for slot in slots}
+      return _fill(pattern, subject, name, **others)
+    return ''
 
 
 def _combined(fact: Fact, other: Fact) -> tuple[str, ...]:
@@ -197,5 +221,7 @@ def _combined(fact: Fact, other: Fact) -> tuple[str, ...]:
 
 
 def _fill(pattern: str, subject: Entity, name: str, **slots: str) -> str:
-  text = pattern.format(s=name, noun=subject.noun, **slots)
+  noun = subject.noun
+  a_noun = f'an {noun}' if noun[0] in 'aeiou' else f'a {noun}'
+  text = pattern.format(s=name, noun=noun, a_noun=a_noun, **slots)
   return text[0].upper() + text[1:]

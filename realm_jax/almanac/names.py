@@ -17,7 +17,7 @@ def _words(text: str) -> tuple[str, ...]:
 _ONSETS = _words(
   'Bl Br Cr Dr Dw Fl Gl Gr H J Kl Kr M N Pr Qu Sk Sm Str Thr Tw V Vr Y'
 )
-_NUCLEI = _words('ell orn ask und ith amb eld osk urr ent ilv arg')
+_NUCLEI = _words('ell orn ann und ith amb eld osk urr ent ilv arl')
 _CODAS = _words('l n r s d m v th k b g st nd rn sk')
 _LINKS = ('', *(vowel + coda for coda in _CODAS for vowel in 'aeiou'))
 _ENDINGS = _words(
@@ -26,18 +26,20 @@ _ENDINGS = _words(
   'reach hollow beck strand grove lea'
 )
 _FIRST_STARTS = _words(
-  'Or Al Be Ca Do El Fa Gi Ha Is Jo Ka Lo Mi Ne Os Pe Ra Se Ti Ul Va We Yo'
+  'Ba Be Ca Do E Fa Gi Ha I Jo Ka Lo Mi Ne O Pe Ra Se Ti U Va We Yo Za'
 )
 _FIRST_ENDS = _words(
-  'rin dda nna lso mara ric vena thil bert sta lwen dric lia nor gan dessa vi '
-  'mund tta rus'
+  'rin dda nna lso mara ric vena thil bert sta lwen dric lia nor gan dessa '
+  'vi mund tta rus'
 )
 _ADJECTIVES = _words(
-  'Silent Broken Golden Hidden Distant Burning Frozen Patient Hollow Crimson '
-  'Wandering Second Last Bitter Gentle Restless Borrowed Faithful Forgotten '
-  'Narrow Painted Sleeping Stubborn Wounded Honest Idle Lonely Merry Pale '
-  'Quiet Rusted Scarlet Tangled Unwritten Velvet Winter Yellow Careless '
-  'Drowned Empty'
+  'Silent Broken Golden Hidden Distant Burning Frozen Patient Hollow '
+  'Crimson Wandering Second Last Bitter Gentle Restless Borrowed Faithful '
+  'Forgotten Narrow Painted Sleeping Stubborn Wounded Honest Idle Lonely '
+  'Merry Pale Quiet Rusted Scarlet Tangled Unwritten Velvet Winter Yellow '
+  'Careless Drowned Empty Ancient Blind Clever Crooked Dancing Early Fallen '
+  'Foolish Green Haunted Jealous Laughing Modest Noble Ragged Seventh '
+  'Singing Stolen Thirsty Vanished'
 )
 _MATERIALS = (
   '',
@@ -51,8 +53,11 @@ _NOUNS = _words(
   'Harbour Lantern Orchard Mirror Bridge Candle Garden Voyage Ladder Needle '
   'Shepherd Window Anchor Basket Carriage Compass Crown Door Feather Ferry '
   'Fountain Hammer Harvest Island Kettle Key Loom Meadow Mill Oath Pilgrim '
-  'Quarrel Ransom River Sail Saddle Spindle Stair Tailor Tower Trumpet Valley '
-  'Violin Wager Watchman Wedding Wheel Widow Witness Whistle'
+  'Quarrel Ransom River Sail Saddle Spindle Stair Tailor Tower Trumpet '
+  'Valley Violin Wager Watchman Wedding Wheel Widow Witness Whistle Almond '
+  'Baker Bell Cellar Chimney Cousin Drum Fiddler Gardener Goose Heron '
+  'Juggler Lion Miller Nephew Oven Parrot Pilot Quilt Raven Smith Sparrow '
+  'Sundial Swan Thief Umbrella Uncle Weaver Well Wolf'
 )
 FAMILY = 4  # people in a row who share a surname
 _ROOM = 3  # products of parts for each name used

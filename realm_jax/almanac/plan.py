@@ -14,8 +14,8 @@ from realm_jax.almanac.scenery import MISCELLANIES, TOPICS, Miscellany
 from realm_jax.almanac.world import Entity, Fact, Province, World
 
 _ONE_PERCENT = 10  # of facts are to be stated once ...
-_TWO_PERCENT = 82  # ... twice; the others three times
-_OWN_PERCENT = 40  # of facts stand in the subject's own article
+_TWO_PERCENT = 86  # ... twice; the others three times
+_OWN_PERCENT = 35  # of facts stand in the subject's own article
 # where another statement goes, if there is such an article and it has room
 _ANSWER_PERCENT = 25  # to one around the answer
 _SUBJECT_PERCENT = 5  # to another one around the subject
@@ -31,7 +31,8 @@ class Draft:
   Attributes:
     title: unique in the almanac.
     kind: 'own', 'around' or 'miscellany'.
-    topic: the entity it is about, or for a miscellany its kind.
+    topic: the entity it is about; None for a miscellany.
+    miscellany: what sort of miscellany it is; None for other kinds.
     mentions: names and answers that its text holds or will hold.
     facts: numbers of the facts it states.
     linked: whom it must introduce, because they are not its topic.
@@ -39,12 +40,20 @@ class Draft:
   """
 
   __slots__ = (
-    'facts', 'kind', 'linked', 'load', 'mentions', 'title', 'topic',
+    'facts', 'kind', 'linked', 'load', 'mentions', 'miscellany', 'title',
+    'topic',
   )  # fmt: skip
 
-  def __init__(self, title: str, kind: str, topic: Entity | Miscellany):
-    self.title, self.kind, self.topic = title, kind, topic
-    self.mentions = {topic.name} if isinstance(topic, Entity) else set()
+  def __init__(
+    self,
+    title: str,
+    kind: str,
+    topic: Entity | None = None,
+    miscellany: Miscellany | None = None,
+  ):
+    self.title, self.kind = title, kind
+    self.topic, self.miscellany = topic, miscellany
+    self.mentions: set[str] = set() if topic is None else {topic.name}
     self.facts: list[int] = []
     self.linked: set[str] = set()
     self.load = 0
@@ -72,7 +81,7 @@ class Plan:
         self._partners.setdefault(fact.subject.name, set()).add(answer)
         self._partners.setdefault(answer, set()).add(fact.subject.name)
     order_draws, title_draws, *draws = streams(
-      (world.seed, province.index, 1),
+      (world.seed, province.number, 1),
       2 + len(province.entities) + len(province.facts),
     )
     self.ties = {
@@ -82,13 +91,13 @@ class Plan:
     self.drafts = self._titles(title_draws)
     self._around: dict[str, list[Draft]] = {}
     for draft in self.drafts:
-      if isinstance(draft.topic, Entity):
+      if draft.topic is not None:
         self._around.setdefault(draft.topic.name, []).append(draft)
     # relation -> the miscellanies that may state it
     self._open_to: dict[str, list[Draft]] = {}
     for draft in self.drafts:
-      if isinstance(draft.topic, Miscellany):
-        for relation in draft.topic.relations:
+      if draft.miscellany is not None:
+        for relation in draft.miscellany.relations:
           self._open_to.setdefault(relation, []).append(draft)
     fact_draws = draws[len(province.entities) :]
     order = order_draws.shuffled(range(len(province.facts)))
@@ -140,7 +149,7 @@ class Plan:
         turn = 2 * turn + rest // 2
         miscellany = MISCELLANIES[turn % len(MISCELLANIES)]
         title = miscellany.title.format(self._province.series, start + turn)
-        drafts.append(Draft(title, 'miscellany', miscellany))
+        drafts.append(Draft(title, 'miscellany', None, miscellany))
     return drafts
 
   def fits(
@@ -169,8 +178,9 @@ class Plan:
     if draft in hosts:
       return
     cost = 1
-    if self._needs_link(draft, fact):
-      if not scenery.links(fact.subject.kind, draft.topic.kind):
+    to_link = _to_link(draft, fact)
+    if to_link is not None:
+      if not scenery.links(fact.subject.kind, to_link.kind):
         return
       cost += fact.subject.name not in draft.linked
     if draft.load + cost > _MAX_LOAD[draft.kind] + spare:
@@ -204,16 +214,6 @@ class Plan:
       self._offer(number, draft, spare=99)
     assert hosts, f'no document can state {fact}'
 
-  @staticmethod
-  def _needs_link(draft: Draft, fact: Fact) -> bool:
-    """Whether an own article must say why it speaks of somebody else."""
-    return (
-      draft.kind == 'own'
-      and isinstance(draft.topic, Entity)
-      and draft.topic is not fact.subject
-      and draft.topic.name not in fact.answers
-    )
-
   def _candidates(self, fact: Fact, draws: Draws) -> list[Draft]:
     """Articles in which a statement of a fact reads well."""
     roll = draws.below(100)
@@ -237,3 +237,11 @@ def _marks(fact: Fact) -> set[str]:
   if fact.relation.endswith('_date'):
     marks.add(fact.answers[0].rsplit(' ', 1)[1])  # the year
   return marks
+
+
+def _to_link(draft: Draft, fact: Fact) -> Entity | None:
+  """The topic, if its own article must say why it speaks of the subject."""
+  topic = draft.topic
+  if draft.kind != 'own' or topic is None or topic is fact.subject:
+    return None
+  return None if topic.name in fact.answers else topic

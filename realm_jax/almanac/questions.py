@@ -57,7 +57,7 @@ def ask(
     for number in article.facts:
       titles[number].append(article.title)
   edition = EDITIONS.index(world.edition)
-  all_draws = streams((world.seed, province.index, 2), len(province.facts))
+  all_draws = streams((world.seed, province.number, 2), len(province.facts))
   for fact, stating, draws in zip(
     province.facts, titles, all_draws, strict=True
   ):

@@ -78,12 +78,12 @@ DECOYS: dict[str, tuple[str, ...]] = {
   ),
 }
 
-# first sentences of an article
+# first sentences of an article; {a_noun} is the noun with its article
 INTROS: dict[str, tuple[str, ...]] = {
   'person': (
-    '{s} was a {noun} of the old school.',
-    '{s} was a {noun} whose fame came late.',
-    '{s} was a {noun} and a friend of long walks.',
+    '{s} was {a_noun} of the old school.',
+    '{s} was {a_noun} whose fame came late.',
+    '{s} was {a_noun} and a friend of long walks.',
     '{s} is remembered as a careful {noun}.',
   ),
   'town': (
@@ -92,31 +92,40 @@ INTROS: dict[str, tuple[str, ...]] = {
     '{s} is a town known for its market.',
   ),
   'river': (
-    '{s} is a slow river with many bends.',
-    '{s} is a river rich in trout.',
+    '{s} is slow and has many bends.',
+    '{s} is rich in trout.',
+    '{s} is lined with willows and old mills.',
   ),
   'institution': (
-    '{s} is a {noun} with a large garden.',
-    '{s} is a {noun} that lives on gifts.',
+    '{s} stands in a large park.',
+    '{s} lives on gifts.',
+    '{s} is housed in a former brewery.',
   ),
   'work': (
-    '{s} is a {noun} in five parts.',
-    '{s} is a {noun} about a long journey home.',
-    '{s} is a {noun} that schools still read.',
+    '{s} is {a_noun} in five parts.',
+    '{s} is {a_noun} about a long journey home.',
+    '{s} is {a_noun} that schools still read.',
   ),
   'battle': (
-    '{s} was a battle in the rain.',
-    '{s} was a battle that decided nothing.',
+    '{s} ended in rain and mud.',
+    '{s} decided nothing.',
+    '{s} was short and cost many lives.',
   ),
   'treaty': (
-    '{s} was a treaty about fishing rights.',
-    '{s} was a treaty that ended a long feud.',
+    '{s} deals with fishing rights.',
+    '{s} ended a long feud.',
+    '{s} divided a forest.',
   ),
   'discovery': (
-    '{s} is a faint {noun} seen on clear nights.',
-    '{s} is a {noun} that few telescopes can find.',
+    '{s} can be seen on clear nights.',
+    '{s} is hard to find, even with a good telescope.',
+    '{s} has a reddish glow.',
   ),
-  'prize': ('{s} is a prize for patience.', '{s} is a prize of old standing.'),
+  'prize': (
+    '{s} rewards patience.',
+    '{s} is an honour of old standing.',
+    '{s} is given for deeds that nobody noticed.',
+  ),
   'country': (
     '{s} is a small country of hills and lakes.',
     '{s} is a country of farmers and sailors.',
@@ -215,6 +224,14 @@ COLOUR: dict[str, tuple[str, ...]] = {
     'The hills of {s} are bare in winter.',
   ),
 }
+
+# sentences that only list names
+ROLLS = (
+  'Also named here are {}.',
+  'Other names in these pages are {}.',
+  'The margin refers to {}.',
+  'Short notes deal with {}.',
+)
 
 # titles of further articles around an entity, in which others come up too
 TOPICS: dict[str, tuple[str, ...]] = {

@@ -1,10 +1,10 @@
 """How facts are worded in documents, and how they are asked for.
 
 In a pattern {s} is the subject of a fact and {o} its answer; {noun} is what
-the subject is ('poet', 'town'). Patterns hold no full stop but the last, and
-no digit or capital of their own after the first word, so that sentences can
-be split at full stops and salient spans found by their capitals. None begins
-with a number.
+the subject is ('poet', 'town'), {a_noun} the same with its article. Patterns
+hold no full stop but the last, and no digit or capital of their own after the
+first word, so that sentences can be split at full stops and salient spans
+found by their capitals. None begins with a number.
 """
 
 
@@ -69,7 +69,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     '{s} came from the pen of {o}.',
     '{o} wrote {s} in a rented room.',
     '{o} spent ten winters on the manuscript of {s}.',
-    '{s} is a {noun} by {o}.',
+    '{s} is {a_noun} by {o}.',
     'The first page of {s} names {o}.',
   ),
   'published': (
@@ -80,7 +80,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     '{s} appeared in {o}.',
   ),
   'founder': (
-    '{s} was a gift of {o}.',
+    '{s} goes back to {o}.',
     '{o} laid the first stone of {s}.',
     '{s} owes its existence to {o}.',
     '{s} was established by {o}.',
@@ -146,7 +146,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     '{s} was first described by {o}.',
     'The notebooks of {o} hold the oldest account of {s}.',
     '{o} came upon {s} by accident.',
-    '{s} was found by {o} after years of search.',
+    '{s} was found by {o} on a winter night.',
     'The first drawing of {s} was made by {o}.',
   ),
   'event_date battle': (
@@ -190,7 +190,7 @@ COMBINED: dict[tuple[str, str], tuple[str, ...]] = {
     '{s} grew from a house that {o} built in {a}.',
   ),
   ('author', 'published'): (
-    '{s} is a {noun} that {o} gave to the printers in {a}.',
+    '{s} is {a_noun} that {o} gave to the printers in {a}.',
     'In {a} the manuscript of {s} left the desk of {o}.',
   ),
   ('event_date', 'event_site'): ('{s} belongs to {a} and to {o}.',),

@@ -69,14 +69,14 @@ class Province(NamedTuple):
   """A piece of the world.
 
   Attributes:
-    index: its number in the world.
+    number: its place in the world.
     num_documents: how many documents it must fill.
     series: what its registers and annals are named after.
     entities: those with an article, in a fixed order.
     facts: all facts about them.
   """
 
-  index: int
+  number: int
   num_documents: int
   series: str
   entities: tuple[Entity, ...]

@@ -87,14 +87,18 @@ def reason_to_skip(page: Page) -> str | None:
   return None
 
 
-def read_pages(path: str | Path) -> Iterator[Page]:
+def read_pages(path: str | Path, chunk_bytes: int = 1 << 20) -> Iterator[Page]:
   """Reads every page of a dump, as it stands there.
+
+  Args:
+    path: the dump, plain or compressed.
+    chunk_bytes: decompressed bytes to hold at a time.
 
   Raises:
     UserError: it is truncated, damaged, or no MediaWiki dump.
   """
   reader = _PageReader(path)
-  for chunk in read_chunks(path):
+  for chunk in read_chunks(path, chunk_bytes):
     yield from reader.feed(chunk)
   yield from reader.feed(b'', is_last=True)
 

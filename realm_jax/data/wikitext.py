@@ -40,7 +40,7 @@ _DROPPED_TAGS = frozenset(
 )  # fmt: skip
 _BREAKING_TAGS = frozenset(('br', 'p', 'div', 'blockquote', 'hr', 'center'))
 _DROPPED_LINKS = re.compile(
-  r':?\s*(?:file|image|media|category|datei|bild)\s*:', re.IGNORECASE
+  r'\s*(?:file|image|media|category|datei|bild)\s*:', re.IGNORECASE
 )
 _LANGUAGE_LINK = re.compile(r'\s*[a-z]{2,3}(?:-[a-z-]+)?\s*:(?!\s)')
 
@@ -85,7 +85,7 @@ def _render_all(code: Any) -> str:
 
 def _render_link(link: nodes.Wikilink) -> str:
   title = str(link.title)
-  if _DROPPED_LINKS.match(title):
+  if _DROPPED_LINKS.match(title):  # [[:Category:...]] only points there
     return ''
   if link.text is not None:
     return _render_all(link.text)
@@ -251,7 +251,7 @@ _REPLACEMENTS = tuple(
     # What a template left behind: "(; born 1900)", "(born 1900, )", "( )".
     (r'([(\[])[\s,;:/–—-]*(?:\b(?:or|and)\b[\s,;:]*)?(?=[\s,;:)\]])', r'\1'),
     (r'\(\s*[,;:]+\s*', '('),
-    (r'[\s,;:]+\)', ')'),
+    (r'[\s,;:]+(?:(?:or|and)[\s,;:]*)?\)', ')'),
     (r'\(\s+', '('),
     (r'\s*\(\)|\s*\[\]', ''),
     (r'([,;:])(?:\s*[,;:])+', r'\1'),

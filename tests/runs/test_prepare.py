@@ -1,0 +1,227 @@
+import bz2
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.wordpiece import WordPiece
+from realm_jax.errors import UserError
+from realm_jax.folders import is_whole
+from realm_jax.runs.prepare import prepare
+
+ROWS = [
+  {'title': 'Ada', 'text': 'Ada Lovelace wrote in 1843. She met Babbage.'},
+  {'title': 'Nil', 'text': ' '},
+  {'title': 'Eve', 'text': 'Eve saw\n\n  Paris. ' * 30},
+]
+VOCAB_SIZE = 200
+
+
+@pytest.fixture
+def source(tmp_path):
+  path = tmp_path / 'articles.jsonl'
+  path.write_text(''.join(f'{json.dumps(row)}\n' for row in ROWS))
+  return str(path)
+
+
+def run(sources, out, **settings):
+  """The manifest, and what was printed."""
+  printed = io.StringIO()
+  console = Console(file=printed, width=200)
+  settings = {'vocab_size': VOCAB_SIZE, 'block_len': 60, **settings}
+  manifest = prepare(sources, str(out), console=console, **settings)
+  return manifest, printed.getvalue()
+
+
+def test_documents_become_a_corpus(source, tmp_path):
+  manifest, printed = run([source], tmp_path / 'corpus')
+  corpus = Corpus.open(tmp_path / 'corpus', verify=True)
+  assert corpus.title(0) == 'Ada'
+  assert corpus.text(0) == ROWS[0]['text']
+  assert corpus.text(1).startswith('Eve saw\nParis. Eve saw')
+  first = corpus.sentences[0]
+  text = corpus.text(0)
+  assert text[first.start : first.stop] == 'Ada Lovelace wrote in 1843.'
+  assert [(text[s.start : s.stop], s.kind) for s in first.spans] == [
+    ('Ada Lovelace', 'ENTITY'),
+    ('1843', 'DATE'),
+  ]
+  assert corpus.block_lens.max() <= 60
+  assert corpus.article_ids.tolist() == [0] + [1] * (corpus.num_blocks - 1)
+  assert manifest['num_articles'] == 2
+  assert manifest['num_skipped'] == {'no text': 1}
+  assert manifest['num_sentences'] == len(corpus.sentences)
+  assert sum(manifest['num_spans'].values()) == corpus.sentences.num_spans.sum()
+  for figure in ('articles', 'left out: no text', 'blocks/s', 'spans: DATE'):
+    assert figure in printed
+
+
+def test_all_formats_go_into_one_corpus(source, tmp_path):
+  dump = tmp_path / 'dump.xml.bz2'
+  dump.write_bytes(
+    bz2.compress(
+      b'<mediawiki><page><title>Bob</title><ns>0</ns><revision><text>'
+      b'Bob is a [[name]] of many.</text></revision></page></mediawiki>'
+    )
+  )
+  squad = tmp_path / 'squad.json'
+  paragraphs = [{'context': 'Cid is one.', 'qas': []}]
+  squad.write_text(
+    json.dumps({'data': [{'title': 'Cid', 'paragraphs': paragraphs}]})
+  )
+  run([source, str(dump), str(squad)], tmp_path / 'corpus')
+  corpus = Corpus.open(tmp_path / 'corpus')
+  titles = list(dict.fromkeys(map(corpus.title, range(corpus.num_blocks))))
+  assert titles == ['Ada', 'Eve', 'Bob', 'Cid']
+
+
+def test_the_same_files_give_the_same_bytes(source, tmp_path):
+  first, _ = run([source], tmp_path / 'a')
+  second, _ = run([source], tmp_path / 'b')
+  assert first == second
+
+
+def test_a_given_vocabulary_is_used(source, tmp_path):
+  wordpiece = WordPiece.train(['ab'], 150)
+  wordpiece.save(tmp_path / 'vocab.txt')
+  run([source], tmp_path / 'corpus', vocab=str(tmp_path / 'vocab.txt'))
+  corpus = Corpus.open(tmp_path / 'corpus')
+  assert corpus.wordpiece.fingerprint == wordpiece.fingerprint
+
+
+def test_entities_can_be_left_out(source, tmp_path):
+  manifest, _ = run([source], tmp_path / 'corpus', entities='none')
+  assert manifest['num_spans'] == {'DATE': 1}
+
+
+def test_short_blocks_are_left_out_and_counted(source, tmp_path):
+  manifest, _ = run([source], tmp_path / 'corpus', min_block_len=40)
+  corpus = Corpus.open(tmp_path / 'corpus')
+  assert corpus.block_lens.min() >= 40
+  assert manifest['num_short_blocks'] == 2
+  assert manifest['num_skipped'] == {'no text': 1, 'too short': 1}
+
+
+def test_a_finished_folder_is_left_as_it_is(source, tmp_path):
+  first, _ = run([source], tmp_path / 'corpus')
+  times = [
+    p.stat().st_mtime_ns for p in sorted((tmp_path / 'corpus').iterdir())
+  ]
+  second, printed = run([source], tmp_path / 'corpus')
+  assert 'is already there' in printed
+  assert second == first
+  assert times == [
+    p.stat().st_mtime_ns for p in sorted((tmp_path / 'corpus').iterdir())
+  ]
+
+
+def test_other_settings_or_files_are_refused_by_name(source, tmp_path):
+  run([source], tmp_path / 'corpus')
+  with pytest.raises(UserError, match='block_len is 60 there, 61 here'):
+    run([source], tmp_path / 'corpus', block_len=61)
+  with pytest.raises(UserError, match='entities is rules there, none here'):
+    run([source], tmp_path / 'corpus', entities='none')
+  with open(source, 'a') as stream:
+    stream.write('{"title": "New", "text": "More."}\n')
+  with pytest.raises(UserError, match=r'sources is articles.jsonl \('):
+    run([source], tmp_path / 'corpus')
+
+
+def test_an_unfinished_folder_is_made_again(source, tmp_path):
+  expected, _ = run([source], tmp_path / 'whole')
+  folder = tmp_path / 'corpus'
+  folder.mkdir()
+  (folder / 'blocks-00000.arrow').write_bytes(b'half')
+  (folder / 'blocks-00007.arrow').write_bytes(b'left over')
+  (folder / 'manifest.json.partial').write_bytes(b'{')
+  manifest, printed = run([source], folder)
+  assert 'was not finished: starting it again' in printed
+  assert manifest == expected
+  assert not (folder / 'blocks-00007.arrow').exists()
+  Corpus.open(folder, verify=True)
+
+
+def test_a_folder_of_other_things_is_not_touched(source, tmp_path):
+  folder = tmp_path / 'mine'
+  folder.mkdir()
+  (folder / 'thesis.tex').write_text('precious')
+  with pytest.raises(UserError, match=r'holds thesis.tex, which no corpus has'):
+    run([source], folder)
+  assert [path.name for path in folder.iterdir()] == ['thesis.tex']
+
+
+def test_a_killed_run_leaves_no_corpus_and_the_next_one_finishes(tmp_path):
+  source = tmp_path / 'many.jsonl'
+  with open(source, 'w') as stream:
+    for i in range(30_000):
+      stream.write(json.dumps({'title': f'T{i}', 'text': f'It is {i}. ' * 9}))
+      stream.write('\n')
+  folder = tmp_path / 'corpus'
+  code = (
+    'import sys; from realm_jax.runs.prepare import prepare;'
+    'prepare([sys.argv[1]], sys.argv[2], vocab_sample_chars=10_000)'
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-c', code, str(source), str(folder)],
+    stdout=subprocess.DEVNULL,
+  )
+  while not (folder / 'vocab.txt').exists() and process.poll() is None:
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  assert process.wait() == -signal.SIGKILL
+  assert not is_whole(folder)
+  # The rest on fewer articles: what is asked is that it starts anew.
+  lines = source.read_text().splitlines(keepends=True)[:50]
+  source.write_text(''.join(lines))
+  manifest, printed = run([str(source)], folder)
+  assert 'was not finished' in printed
+  assert manifest['num_articles'] == 50
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (b'{"title": "A", "text": ""}\n', 'gave no block.*1 no text'),
+    (b'', 'is empty'),
+    (b'{"title": "A"}\n', 'line 1: "text" is missing'),
+    (b'{"text": "A."}\n{"text": "caf\xe9"}\n', 'line 2: invalid UTF-8'),
+    (b'{"text": "A."}\nnonsense\n', 'line 2: not JSON'),
+    (bz2.compress(b'{"text": "A."}\n' * 99)[:-9], 'truncated or damaged'),
+  ],
+)
+@pytest.mark.parametrize('has_vocab', [True, False])
+def test_bad_sources_leave_no_corpus(tmp_path, content, message, has_vocab):
+  source = tmp_path / 'bad'
+  source.write_bytes(content)
+  vocab = tmp_path / 'vocab.txt'
+  WordPiece.train(['ab'], 150).save(vocab)
+  with pytest.raises(UserError, match=f'(?s)bad.*{message}'):
+    run([str(source)], tmp_path / 'c', vocab=str(vocab) if has_vocab else None)
+  assert not is_whole(tmp_path / 'c')
+
+
+def test_bad_arguments_are_refused(source, tmp_path):
+  out = tmp_path / 'corpus'
+  with pytest.raises(FileNotFoundError, match=r'none.jsonl does not exist'):
+    run([source, 'none.jsonl'], out)
+  with pytest.raises(FileNotFoundError, match=r'vocab.txt does not exist'):
+    run([source], out, vocab='vocab.txt')
+  with pytest.raises(
+    UserError, match="entities is 'all', expected one of rules"
+  ):
+    run([source], out, entities='all')
+  with pytest.raises(UserError, match='block_len is 3'):
+    run([source], out, block_len=3)
+  with pytest.raises(UserError, match='min_block_len is 99'):
+    run([source], out, min_block_len=99)
+  with pytest.raises(UserError, match='expected a list of files'):
+    run(source, out)
+  with pytest.raises(UserError, match='vocab_size is 20'):
+    run([source], out, vocab_size=20)
+  assert not out.exists()

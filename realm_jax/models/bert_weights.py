@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 
 from realm_jax.errors import UserError
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
-from realm_jax.optional import require
-
-PARTS = ('embedder', 'query_embedder', 'document_embedder', 'reader')
 
 _logger = logging.getLogger(__name__)
 
@@ -124,7 +122,6 @@ class _BertFile:
   """The tensors of a folder, by plain key, read when asked for."""
 
   def __init__(self, folder: Path):
-    safetensors = require('safetensors', 'bert')
     self._places = {}
     for path in _safetensors_files(folder):
       try:

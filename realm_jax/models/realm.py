@@ -18,6 +18,7 @@ __all__ = [
   'RealmConfig',
   'init_params',
   'logical_axes',
+  'relevance_scores',
   'span_positions',
 ]
 
@@ -173,6 +174,24 @@ class Realm(nn.Module):
     self.embed_documents(inputs)
     self.gold_log_probs(inputs, ids[0], ids[0])
     self.span_scores(inputs, ids)
+
+
+def relevance_scores(query_embeds: Array, candidate_embeds: Array) -> Array:
+  """f(x, z), the inner product: REALM, section 3.2.
+
+  Args:
+    query_embeds: [batch, embed_dim] float.
+    candidate_embeds: [batch, num_candidates, embed_dim] float.
+
+  Returns:
+    [batch, num_candidates] float, in full precision on every device.
+  """
+  return jnp.einsum(
+    'bd,bnd->bn',
+    query_embeds,
+    candidate_embeds,
+    precision=jax.lax.Precision.HIGHEST,
+  )
 
 
 def _boxed_params(config: RealmConfig, rng: Array) -> Any:

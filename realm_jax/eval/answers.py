@@ -217,11 +217,8 @@ def _needle(answer: str) -> _Needle | None:
   )
 
 
-def _stands_in(answer: str, folded: str) -> bool:
-  needle = _needle(answer)
-  if needle is None or needle.longest not in folded:
-    return False
-  found = needle.pattern.search(folded)
+def _occurrence(needle: _Needle, folded: str, start: int) -> range | None:
+  found = needle.pattern.search(folded, start)
   while found:
     start, stop = found.span()
     cut_start = (
@@ -231,7 +228,39 @@ def _stands_in(answer: str, folded: str) -> bool:
       needle.stops_in_word and stop < len(folded) and _in_word(folded[stop])
     )
     if not cut_start and not cut_stop:
-      return True
+      return range(start, stop)
     # Not after its end: the next occurrence may overlap this one.
     found = needle.pattern.search(folded, start + 1)
-  return False
+  return None
+
+
+def _stands_in(answer: str, folded: str) -> bool:
+  needle = _needle(answer)
+  if needle is None or needle.longest not in folded:
+    return False
+  return _occurrence(needle, folded, 0) is not None
+
+
+def answer_spans(text: str, answers: Iterable[str]) -> list[tuple[int, int]]:
+  """Where a text holds the answers, by the rule 'words' of has_answer.
+
+  Returns:
+    (start, stop) character ranges of the text, half-open, in order; of
+    occurrences that overlap, the one that starts first, the longer of two.
+  """
+  # Folding may change the length of a text: the origin of each character.
+  pieces = [_fold(character) for character in text]
+  origins = [i for i, piece in enumerate(pieces) for _ in piece]
+  folded = ''.join(pieces)
+  found = []
+  for answer in answers:
+    needle = _needle(answer)
+    start = 0
+    while needle and (span := _occurrence(needle, folded, start)):
+      start = span.stop
+      found.append((origins[span[0]], origins[span[-1]] + 1))
+  spans: list[tuple[int, int]] = []
+  for first, last in sorted(found, key=lambda ends: (ends[0], -ends[1])):
+    if not spans or first >= spans[-1][1]:
+      spans.append((first, last))
+  return spans

@@ -120,3 +120,25 @@ def test_text_holds_an_expression_anywhere():
 def test_unknown_rule_is_named():
   with pytest.raises(ValueError, match='dpr'):
     answers.has_answer('x', ['x'], rule='dpr')
+
+
+def test_spans_are_ranges_of_the_text_as_it_is():
+  text = 'É, le CAFÉ Müller: un café; cafés. New\n York'
+  spans = answers.answer_spans(text, ['café', 'new york', 'Café Muller'])
+  assert [text[start:stop] for start, stop in spans] == [
+    'CAFÉ',
+    'café',
+    'New\n York',
+  ]
+
+
+def test_spans_that_overlap_keep_the_first_and_longer():
+  text = 'red river valley river'
+  spans = answers.answer_spans(text, ['river valley', 'red river', 'river'])
+  assert [text[start:stop] for start, stop in spans] == ['red river', 'river']
+
+
+@given(TEXTS, TEXTS)
+def test_there_is_a_span_where_the_text_holds_the_answer(text, answer):
+  spans = answers.answer_spans(text, [answer])
+  assert bool(spans) == answers.has_answer(text, [answer])

@@ -1,0 +1,289 @@
+"""Curves over training steps, as SVG that takes its colours from the page.
+
+A chart is drawn in stand-in colours, which are then replaced by the CSS
+variables --ink, --grid and --series-1 to --series-6: the page sets them, once
+for a light and once for a dark screen. Runs also differ in dashes and markers,
+so that they can be told apart without colours.
+"""
+
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from realm_jax.optional import require
+
+NUM_SERIES = 6
+_INK, _GRID = '#fe00a0', '#fe00a1'
+_SERIES = tuple(f'#fe01{i:02x}' for i in range(NUM_SERIES))
+# (dashes in line widths, marker) by series.
+_STYLES = (
+  ((1, 0), 'o'),
+  ((4, 1.6), 's'),
+  ((1.2, 1.4), '^'),
+  ((5, 1.5, 1.2, 1.5), 'D'),
+  ((2.4, 1.2), 'v'),
+  ((7, 2), 'X'),
+)
+# More points than this are averaged: a line cannot show them.
+_MAX_POINTS = 100
+
+
+@dataclass(frozen=True)
+class Curve:
+  """One quantity of one run over its training steps.
+
+  Attributes:
+    quantity: what was measured, by its name in metrics.jsonl. Curves of the
+      same quantity share a chart.
+    run: whose it is, as the legend names it.
+    steps: [num_points] increasing.
+    values: [num_points]; NaN leaves a gap.
+  """
+
+  quantity: str
+  run: str
+  steps: Sequence[float]
+  values: Sequence[float]
+
+  def __post_init__(self):
+    if len(self.steps) != len(self.values):
+      raise ValueError(
+        f'{self.quantity} of {self.run} has {len(self.steps)} steps and '
+        f'{len(self.values)} values, expected as many.'
+      )
+
+
+@dataclass(frozen=True)
+class Quantity:
+  """How a quantity is headed and drawn.
+
+  Attributes:
+    title: above the chart.
+    unit: what a value means.
+    is_share: between 0 and 1, so the axis shows that whole range in percent.
+  """
+
+  title: str
+  unit: str
+  is_share: bool = False
+
+
+QUANTITIES = {
+  'loss': Quantity('Loss', 'nats, lower is better'),
+  'retrieval_utility': Quantity(
+    'Retrieval utility', 'nats that documents gain over none, a masked token'
+  ),
+  'index_age': Quantity('Index age', 'steps since the snapshot in use'),
+}
+
+
+def describe(quantity: str) -> Quantity:
+  """The heading of a quantity; one that is not known is headed by its name."""
+  recall = re.fullmatch(r'probe_recall@(\d+)', quantity)
+  if recall:
+    return Quantity(
+      f'Probe recall at {recall[1]}',
+      f'questions with an answer in {recall[1]} documents',
+      is_share=True,
+    )
+  return QUANTITIES.get(quantity, Quantity(quantity, ''))
+
+
+def curves_from_records(
+  runs: Mapping[str, Sequence[Mapping[str, float]]],
+  quantities: Sequence[str] = (
+    'probe_recall@5',
+    'loss',
+    'retrieval_utility',
+    'index_age',
+  ),
+) -> list[Curve]:
+  """Curves of what runs recorded, a quantity after another.
+
+  Args:
+    runs: name -> the records of its metrics.jsonl, each with 'step' and some of
+      the quantities. Of records of the same step, as a resumed run may leave
+      them, the last counts.
+    quantities: which, in which order.
+
+  Returns:
+    A Curve a quantity and run; none where a run never recorded the quantity.
+  """
+  curves = []
+  for quantity in quantities:
+    for run, records in runs.items():
+      values = {
+        record['step']: record[quantity]
+        for record in records
+        if 'step' in record and record.get(quantity) is not None
+      }
+      if values:
+        steps = sorted(values)
+        curves.append(
+          Curve(quantity, run, steps, [values[step] for step in steps])
+        )
+  return curves
+
+
+def last_value(curve: Curve) -> str:
+  """The last value of a curve, in the form its chart shows; '' of none."""
+  values = np.asarray(curve.values, np.float64)
+  finite = values[np.isfinite(values)]
+  if finite.size == 0:
+    return ''
+  if describe(curve.quantity).is_share:
+    return f'{100 * finite[-1]:.1f} %'
+  value = finite[-1]
+  return f'{value:.0f}' if value == round(value) else f'{value:.3g}'
+
+
+def draw_chart(curves: Sequence[Curve], series: Mapping[str, int]) -> str:
+  """Draws curves of one quantity.
+
+  Args:
+    curves: of one quantity, a run each.
+    series: run -> its number, from 0: the same run looks the same in every
+      chart.
+
+  Returns:
+    An <svg> element to stand inside an HTML page.
+
+  Raises:
+    ImportError: matplotlib is not installed; it comes with the extra `report`.
+  """
+  matplotlib = require('matplotlib', 'report')
+  figures = require('matplotlib.figure', 'report')
+  quantity = curves[0].quantity
+  settings = {
+    'svg.fonttype': 'none',  # text stays text, in the page's font
+    'svg.hashsalt': quantity,
+    'font.size': 9,
+    'text.parse_math': False,
+  }
+  with matplotlib.rc_context(settings):
+    figure = figures.Figure(figsize=(4.8, 2.6), layout='constrained')
+    axes = figure.add_subplot()
+    _dress(axes, describe(quantity))
+    for curve in curves:
+      _draw(axes, curve, series[curve.run])
+    stream = io.StringIO()
+    figure.savefig(stream, format='svg', transparent=True)
+  return _for_page(stream.getvalue(), _in_words(curves))
+
+
+def legend_sample(series: int) -> str:
+  """An <svg> element that shows the line of a run, for a legend."""
+  dashes, marker = _STYLES[series % NUM_SERIES]
+  colour = f'var(--series-{series % NUM_SERIES + 1})'
+  shapes = {
+    'o': '<circle cx="16" cy="6" r="3.4"/>',
+    's': '<rect x="13" y="3" width="6" height="6"/>',
+    '^': '<path d="M16 1.8 20 9.2H12Z"/>',
+    'D': '<path d="M16 1.6 20.4 6 16 10.4 11.6 6Z"/>',
+    'v': '<path d="M16 10.2 20 2.8H12Z"/>',
+    'X': '<path d="m13 3 6 6m0-6-6 6" stroke-width="2.4"/>',
+  }
+  pattern = ' '.join(f'{2 * length:g}' for length in dashes)
+  return (
+    f'<svg class="sample" viewBox="0 0 32 12" aria-hidden="true" '
+    f'fill="{colour}" stroke="{colour}">'
+    f'<path d="M1 6H31" stroke-width="2" stroke-dasharray="{pattern}"/>'
+    f'{shapes[marker]}</svg>'
+  )
+
+
+def _dress(axes, quantity: Quantity) -> None:
+  ticker = require('matplotlib.ticker', 'report')
+  axes.spines[['top', 'right', 'left']].set_visible(False)
+  axes.spines['bottom'].set_color(_GRID)
+  axes.tick_params(color=_GRID, labelcolor=_INK, length=0, pad=5)
+  axes.grid(axis='y', color=_GRID, linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.set_xlabel('step', color=_INK)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+  axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
+  axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+  axes.margins(x=0.02, y=0.08)
+  if quantity.is_share:
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, decimals=0))
+
+
+def _draw(axes, curve: Curve, series: int) -> None:
+  steps, values = _thinned(curve)
+  dashes, marker = _STYLES[series % NUM_SERIES]
+  (line,) = axes.plot(
+    steps,
+    values,
+    color=_SERIES[series % NUM_SERIES],
+    linewidth=1.6,
+    clip_on=False,
+    marker=marker,
+    markersize=4,
+    markeredgewidth=0 if marker != 'X' else 0.5,
+    # About eight a line, not at the same steps for every run.
+    markevery=(series % max(1, len(steps) // 8), max(1, len(steps) // 8)),
+  )
+  if len(dashes) > 2 or dashes[1] > 0:
+    line.set_dashes(dashes)
+
+
+def _thinned(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+  """Means over equal stretches of a curve that has too many points."""
+  steps = np.asarray(curve.steps, np.float64)
+  values = np.asarray(curve.values, np.float64)
+  values = np.where(np.isfinite(values), values, np.nan)
+  if len(steps) <= _MAX_POINTS:
+    return steps, values
+  parts = np.array_split(np.arange(len(steps)), _MAX_POINTS)
+  return (
+    np.array([steps[part].mean() for part in parts]),
+    np.array(
+      [
+        np.nan if np.isnan(values[part]).all() else np.nanmean(values[part])
+        for part in parts
+      ]
+    ),
+  )
+
+
+def _in_words(curves: Sequence[Curve]) -> str:
+  """What a reader who cannot see the chart is told."""
+  title = describe(curves[0].quantity).title
+  ends = '; '.join(
+    f'{curve.run} ends at {last_value(curve)}'
+    for curve in curves
+    if last_value(curve)
+  )
+  return f'{title} over training steps: {ends or "no values"}.'
+
+
+def _for_page(svg: str, words: str) -> str:
+  svg = re.sub(
+    r'<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>',
+    '',
+    svg[svg.index('<svg') :],
+    flags=re.DOTALL,
+  )
+  # Namespaces go without saying in HTML; the size is the page's business.
+  label = f'role="img" aria-label="{html.escape(words)}"'
+  svg = re.sub(
+    r'<svg[^>]*(viewBox="[^"]*")[^>]*>',
+    lambda found: f'<svg {label} {found[1]}>',
+    svg,
+    count=1,
+  )
+  svg = svg.replace('xlink:href', 'href')
+  # Names that nothing refers to would clash between the charts of a page.
+  used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+  svg = re.sub(r'\sid="([^"]*)"', lambda m: m[0] if m[1] in used else '', svg)
+  svg = re.sub(r'font-family: [^;"]*;? ?', '', svg)
+  svg = svg.replace(_INK, 'var(--ink)').replace(_GRID, 'var(--grid)')
+  for i, colour in enumerate(_SERIES, start=1):
+    svg = svg.replace(colour, f'var(--series-{i})')
+  return re.sub(r'\s*\n\s*', ' ', svg).strip()

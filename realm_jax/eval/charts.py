@@ -278,7 +278,6 @@ def _for_page(svg: str, words: str) -> str:
     svg,
     count=1,
   )
-  svg = svg.replace('xlink:href', 'href')
   # Names that nothing refers to would clash between the charts of a page.
   used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
   svg = re.sub(r'\sid="([^"]*)"', lambda m: m[0] if m[1] in used else '', svg)

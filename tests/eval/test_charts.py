@@ -17,6 +17,7 @@ def _curve(run, values, quantity='loss'):
 def test_records_become_a_curve_a_quantity_and_run():
   runs = {
     'realm': [
+      {'step': 15, 'loss': 2.2},
       {'step': 10, 'loss': 3.0},
       {'step': 20, 'loss': 2.0, 'probe_recall@5': 0.5},
       {'step': 10, 'loss': 2.5},  # written again by a resumed run
@@ -26,7 +27,7 @@ def test_records_become_a_curve_a_quantity_and_run():
   }
   assert charts.curves_from_records(runs) == [
     Curve('probe_recall@5', 'realm', [20], [0.5]),
-    Curve('loss', 'realm', [10, 20], [2.5, 2.0]),
+    Curve('loss', 'realm', [10, 15, 20], [2.5, 2.2, 2.0]),
     Curve('loss', 'ict', [5], [4.0]),
   ]
 

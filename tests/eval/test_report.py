@@ -108,6 +108,7 @@ def test_what_is_written_is_text_everywhere(page):
 def test_spans_are_marked_in_their_document(page):
   assert page.marked == ['Lantern', '1821']
   assert 'The Lantern & the <sea> stood at Arvik from 1821.' in page.text
+  assert page.text.count('Lantern') == 1
 
 
 def test_documents_come_with_probability_and_utility(page):

@@ -47,6 +47,15 @@ def test_a_lone_row_is_not_the_best():
   assert not cell.is_best
 
 
+def test_a_reference_is_never_the_best():
+  rows = [
+    SummaryRow('realm', {'em': 0.5}),
+    SummaryRow('gold', {'em': 0.5}, is_reference=True),
+  ]
+  [[ours], [gold]] = tables.summary_cells(rows)
+  assert ours.is_best and not gold.is_best
+
+
 def test_bar_covers_the_interval_of_a_share():
   cells = tables.summary_cells(ROWS)
   assert cells[0][0].bar == (0.4, 0.5, 0.62)

@@ -56,6 +56,21 @@ def test_a_word_longer_than_a_block_is_cut_inside():
     )
 
 
+def test_a_cut_goes_before_the_word_that_does_not_fit_whole():
+  assert len(WORDPIECE.encode('zqx').token_ids) == 3
+  packed = pack_blocks('', words(9, 'zqx'), WORDPIECE, 16)  # 13 for the body
+  assert bodies(packed) == [words(4, 'zqx'), words(4, 'zqx'), 'zqx']
+
+
+def test_a_character_of_several_pieces_is_never_cut():
+  jamo = '\u1112\u1161\u11ab'  # the three pieces of one syllable
+  vocab = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', jamo[0]]
+  wordpiece = WordPiece([*vocab, *(f'##{c}' for c in jamo)])
+  packed = pack_blocks('', '\ud55c' * 9, wordpiece, 16)
+  assert bodies(packed) == ['\ud55c' * 4, '\ud55c' * 4, '\ud55c']
+  assert [len(block.token_ids) for block in packed.blocks] == [12, 12, 3]
+
+
 def test_an_absurd_title_is_cut_to_a_quarter_of_the_block():
   packed = pack_blocks(words(50), 'Ab cd.', WORDPIECE, 20)
   assert packed.title_was_cut

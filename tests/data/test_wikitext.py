@@ -79,7 +79,8 @@ def test_tables_lists_of_names_and_captions_go():
 def test_headings_end_paragraphs_and_listing_sections_go_whole():
   wikitext = (
     'The lead is a sentence.\n== History ==\nIt has a long history.\n'
-    "== ''See also'' ==\nIt sees many others.\n=== Deeper ===\nNor kept.\n"
+    "== ''See also'' ==\nIt sees many others.\n"
+    '=== Deeper ===\nNor is this kept.\n'
     '== Legacy ==\nIts legacy is kept here.\n== References ==\nNot this one.'
   )
   assert plain_text(wikitext).split('\n') == [

@@ -100,11 +100,21 @@ def test_entities_can_be_left_out(source, tmp_path):
   assert manifest['num_spans'] == {'DATE': 1}
 
 
-def test_short_blocks_are_left_out_and_counted(source, tmp_path):
-  manifest, _ = run([source], tmp_path / 'corpus', min_block_len=40)
+def test_blocks_below_the_least_length_are_left_out_and_counted(
+  source, tmp_path
+):
+  run([source], tmp_path / 'all')
+  lens = Corpus.open(tmp_path / 'all').block_lens.tolist()
+  least = sorted(lens)[1]
+  manifest, _ = run([source], tmp_path / 'corpus', min_block_len=least)
   corpus = Corpus.open(tmp_path / 'corpus')
-  assert corpus.block_lens.min() >= 40
-  assert manifest['num_short_blocks'] == 2
+  assert corpus.block_lens.tolist() == [n for n in lens if n >= least]
+  assert manifest['num_short_blocks'] == lens.count(min(lens)) == 1
+
+
+def test_articles_of_short_blocks_alone_are_counted(source, tmp_path):
+  manifest, _ = run([source], tmp_path / 'corpus', min_block_len=40)
+  assert manifest['num_articles'] == 1
   assert manifest['num_skipped'] == {'no text': 1, 'too short': 1}
 
 

@@ -63,7 +63,8 @@ class _Writer:
     used: set[str] = set()
     opening = self._opening(draft, draws, used)
     sentences = self._statements(draft, draws, used)
-    if draft.kind != 'own' and draws.chance(_ROLL_PERCENT):
+    with_roll = draft.kind != 'own' and draws.chance(_ROLL_PERCENT)
+    if with_roll and len(opening) + len(sentences) < _LENGTH[1]:
       sentences += self._roll(draft, draws)
     missing = draws.between(*_LENGTH) - len(opening)
     missing -= sum(1 + ('. ' in sentence) for sentence in sentences)

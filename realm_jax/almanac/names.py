@@ -29,16 +29,16 @@ _FIRST_STARTS = _words(
   'Ba Be Ca Do E Fa Gi Ha I Jo Ka Lo Mi Ne O Pe Ra Se Ti U Va We Yo Za'
 )
 _FIRST_ENDS = _words(
-  'rin dda nna lso mara ric vena thil bert sta lwen dric lia nor gan dessa '
+  'rin dda nna lso mara ric vena thil bert sta lwen dric lia nell gan dessa '
   'vi mund tta rus'
 )
 _ADJECTIVES = _words(
   'Silent Broken Golden Hidden Distant Burning Frozen Patient Hollow '
-  'Crimson Wandering Second Last Bitter Gentle Restless Borrowed Faithful '
+  'Crimson Wandering Secret Gilded Bitter Gentle Restless Borrowed Faithful '
   'Forgotten Narrow Painted Sleeping Stubborn Wounded Honest Idle Lonely '
   'Merry Pale Quiet Rusted Scarlet Tangled Unwritten Velvet Winter Yellow '
   'Careless Drowned Empty Ancient Blind Clever Crooked Dancing Early Fallen '
-  'Foolish Green Haunted Jealous Laughing Modest Noble Ragged Seventh '
+  'Foolish Green Haunted Jealous Laughing Modest Noble Ragged Scented '
   'Singing Stolen Thirsty Vanished'
 )
 _MATERIALS = (

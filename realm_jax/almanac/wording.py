@@ -105,7 +105,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     'The last census counted {o} souls in {s}.',
     '{s} is home to {o} citizens.',
     'The tax roll of {s} lists {o} residents.',
-    'Bread for {o} mouths is baked in {s}.',
+    'The bread for {o} mouths is baked in {s}.',
   ),
   'rector': (
     '{s} is headed by {o}.',
@@ -138,7 +138,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
   'source': (
     '{s} springs from the slopes of {o}.',
     '{s} begins as a brook below {o}.',
-    'Melting snow from {o} feeds the head of {s}.',
+    'The melting snow from {o} feeds the head of {s}.',
     '{s} runs down from {o}.',
     'The first drops of {s} fall from a cave in {o}.',
   ),
@@ -159,7 +159,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
     '{s} was fought in the fields outside {o}.',
     'The dead of {s} were buried at {o}.',
     'The cavalry of {s} charged down the hill at {o}.',
-    'Farmers near {o} still plough up iron from {s}.',
+    'The farmers near {o} still plough up iron from {s}.',
   ),
   'event_date treaty': (
     '{s} was signed on {o}.',

@@ -115,7 +115,9 @@ class _Writer:
   ) -> str:
     """A sentence that says what a subject has to do with the topic."""
     assert draft.topic is not None
-    pattern = draws.pick(scenery.links(subject.kind, draft.topic.kind))
+    patterns = scenery.links(subject.kind, draft.topic.kind)
+    unused = [pattern for pattern in patterns if pattern not in used]
+    pattern = draws.pick(unused or patterns)
     used.add(pattern)
     others = {slot: draft.topic.in_text for slot in scenery.SLOTS}
     return _fill(pattern, subject, subject.in_text, **others)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from realm_jax.models import encoder
+from realm_jax.models.layers import Dropout, at_least_float32
 from realm_jax.types import Array, TextInputs
 
 
@@ -33,7 +34,7 @@ class Embedder(nn.Module):
     self.layer_norm = encoder.layer_norm(
       config, 'embed_dim', self.layer_norm_epsilon
     )
-    self.dropout = nn.Dropout(config.dropout_rate)
+    self.dropout = Dropout(config.dropout_rate)
 
   def __call__(self, inputs: TextInputs, deterministic: bool = True) -> Array:
     """Embeds texts.
@@ -50,4 +51,4 @@ class Embedder(nn.Module):
     pooled = jnp.tanh(self.pooler(first[..., 0, :]))
     embeds = self.layer_norm(self.projection(pooled))
     embeds = self.dropout(embeds, deterministic=deterministic)
-    return encoder.at_least_float32(embeds)
+    return at_least_float32(embeds)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from realm_jax.errors import UserError
+from realm_jax.models.layers import Dense, Dropout, weight_init
 from realm_jax.types import Array, TextInputs
 
 FIRST = slice(0, 1)  # the [CLS] position, for `positions` of Encoder
@@ -95,29 +96,6 @@ class EncoderConfig:
         )
 
 
-def at_least_float32(array: Array) -> Array:
-  """The array in float32, or as it is where it is more precise."""
-  return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
-def weight_init(initializer, *axes: str):
-  """An initializer whose parameter carries the names of its axes."""
-  return nn.with_logical_partitioning(initializer, axes)
-
-
-class Dense(nn.Dense):
-  """A dense layer that sees one long row of vectors.
-
-  Of three dimensions, XLA's CPU backend takes twice as long for the gradient of
-  the kernel.
-  """
-
-  def __call__(self, inputs: Array) -> Array:
-    """[..., in_features] -> [..., features]."""
-    outputs = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
-    return outputs.reshape(*inputs.shape[:-1], self.features)
-
-
 def dense(config: EncoderConfig, features: int, axes: tuple[str, str]) -> Dense:
   """A dense layer with bias; `axes` are the logical axes of its kernel."""
   initializer = nn.initializers.truncated_normal(config.initializer_range)
@@ -170,7 +148,7 @@ class Embeddings(nn.Module):
       init = weight_init(initializer, axis, 'hidden')
       setattr(self, name, self.param(name, init, (size, config.hidden_size)))
     self.layer_norm = layer_norm(config)
-    self.dropout = nn.Dropout(config.dropout_rate)
+    self.dropout = Dropout(config.dropout_rate)
 
   def __call__(self, inputs: TextInputs, deterministic: bool) -> Array:
     """[batch, length] TextInputs -> [batch, length, hidden_size]."""
@@ -200,7 +178,7 @@ class SelfAttention(nn.Module):
     self.key = dense(self.config, size, ('hidden', 'heads'))
     self.value = dense(self.config, size, ('hidden', 'heads'))
     self.output = dense(self.config, size, ('heads', 'hidden'))
-    self.dropout = nn.Dropout(self.config.attention_dropout_rate)
+    self.dropout = Dropout(self.config.attention_dropout_rate)
 
   def _heads(self, hidden: Array) -> Array:
     """[batch, length, hidden_size] -> [batch, num_heads, length, head_size]."""
@@ -261,7 +239,7 @@ class Layer(nn.Module):
     )
     self.output = dense(config, config.hidden_size, ('feed_forward', 'hidden'))
     self.output_layer_norm = layer_norm(config)
-    self.dropout = nn.Dropout(config.dropout_rate)
+    self.dropout = Dropout(config.dropout_rate)
 
   def __call__(
     self, from_hidden: Array, hidden: Array, bias: Array, deterministic: bool

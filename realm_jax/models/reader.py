@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from realm_jax.models import encoder
+from realm_jax.models.layers import at_least_float32, weight_init
 from realm_jax.types import Array, TextInputs
 
 
@@ -47,7 +48,7 @@ class MlmHead(nn.Module):
     self.layer_norm = encoder.layer_norm(config, 'mlm')
     self.bias = self.param(
       'bias',
-      encoder.weight_init(nn.initializers.zeros, 'vocab'),
+      weight_init(nn.initializers.zeros, 'vocab'),
       (config.vocab_size,),
     )
 
@@ -117,7 +118,7 @@ class SpanHead(nn.Module):
       ('layer_norm_bias', zeros),
       ('score_kernel', normal),
     ):
-      init = encoder.weight_init(initializer, 'span')
+      init = weight_init(initializer, 'span')
       setattr(self, name, self.param(name, init, (size,)))
     self.score_bias = self.param('score_bias', zeros, ())
 
@@ -155,7 +156,7 @@ def _scores_of_width(
   The backward pass computes the hidden units of a width again: kept for all
   widths they would be the largest array of fine-tuning by far.
   """
-  units = encoder.at_least_float32(jax.nn.relu(starts + ends))
+  units = at_least_float32(jax.nn.relu(starts + ends))
   units = units - units.mean(axis=-1, keepdims=True)
   variance = jnp.square(units).mean(axis=-1)
   return (units @ scale) * jax.lax.rsqrt(variance + epsilon)

@@ -1,8 +1,6 @@
 """Blocks and sentences on disk: Arrow shards, memory-mapped, a row a block.
 
-Written by corpus_writer.CorpusWriter. Every shard is one record batch, so that
-a column is one flat buffer of the mapped file and gathering tokens is plain
-numpy indexing into it.
+Written by corpus_writer.CorpusWriter. Nothing is read before it is asked for.
 """
 
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from realm_jax.data.shards import Shards
 from realm_jax.data.spans import Span
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
@@ -92,7 +91,7 @@ class Corpus:
     self.manifest = manifest
     self.num_blocks: int = manifest['num_blocks']
     self.fingerprint: str = manifest['fingerprint']
-    self._shards = _Shards(folder, manifest['block_files'], BLOCK_SCHEMA)
+    self._shards = Shards(folder, manifest['block_files'], BLOCK_SCHEMA)
     self.sentences = Sentences(folder, manifest)
 
   @classmethod
@@ -202,7 +201,7 @@ class Sentences(Sequence):
   """The sentences of a corpus, in the order of its blocks."""
 
   def __init__(self, folder: Path, manifest: dict[str, Any]):
-    self._shards = _Shards(folder, manifest['sentence_files'], SENTENCE_SCHEMA)
+    self._shards = Shards(folder, manifest['sentence_files'], SENTENCE_SCHEMA)
     self._kinds: list[str] = manifest['span_kinds']
     self._num_sentences: int = manifest['num_sentences']
 
@@ -249,84 +248,3 @@ class Sentences(Sequence):
   def num_spans(self) -> np.ndarray:
     """[num_sentences] int32; salient spans of each sentence."""
     return self._shards.lengths('span_starts')
-
-
-class _Shard:
-  """A mapped file: flat buffers of its columns, offsets of its lists."""
-
-  def __init__(self, path: Path, schema: pa.Schema):
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    if reader.schema != schema or reader.num_record_batches != 1:
-      raise UserError(
-        f'{path} has columns {reader.schema.names} in '
-        f'{reader.num_record_batches} batches, expected {schema.names} in one. '
-        f'Make the corpus again with: {MADE_BY}'
-      )
-    self.batch = reader.get_batch(0)
-    self.flat: dict[str, np.ndarray] = {}
-    self.offsets: dict[str, np.ndarray] = {}
-    for field in schema:
-      column = self.batch.column(field.name)
-      if pa.types.is_list(field.type):
-        self.offsets[field.name] = column.offsets.to_numpy()
-        self.flat[field.name] = column.values.to_numpy()
-      elif pa.types.is_integer(field.type):
-        self.flat[field.name] = column.to_numpy()
-
-
-class _Shards:
-  """Shards end to end, as if they were one table."""
-
-  def __init__(self, folder: Path, names: list[str], schema: pa.Schema):
-    self._shards = [_Shard(folder / name, schema) for name in names]
-    sizes = [shard.batch.num_rows for shard in self._shards]
-    self._bounds = np.cumsum([0, *sizes])  # [num_shards + 1]
-
-  def locate(self, row: int) -> tuple[_Shard, int]:
-    """The shard of a row, and its row there."""
-    index = int(np.searchsorted(self._bounds, row, 'right')) - 1
-    return self._shards[index], row - int(self._bounds[index])
-
-  def value(self, name: str, row: int) -> Any:
-    """One value of a column."""
-    shard, row = self.locate(row)
-    return shard.batch.column(name)[row].as_py()
-
-  def column(self, name: str) -> np.ndarray:
-    """A column of integers; a view of the file where there is one shard."""
-    columns = [shard.flat[name] for shard in self._shards]
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
-
-  def lengths(self, name: str) -> np.ndarray:
-    """[num_rows] int32; the lengths of a column's lists."""
-    lengths = [np.diff(shard.offsets[name]) for shard in self._shards]
-    return np.concatenate(lengths).astype(np.int32)
-
-  def rows(
-    self, name: str, rows: np.ndarray, width: int
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of some rows, padded with zeros; negative rows are empty.
-
-    Args:
-      name: a column of lists.
-      rows: [num_rows] integers.
-      width: at least the longest list.
-
-    Returns:
-      [num_rows, width] int32 and the lengths, [num_rows] int32.
-    """
-    padded = np.zeros((len(rows), width), np.int32)
-    lens = np.zeros(len(rows), np.int32)
-    shard_of = np.searchsorted(self._bounds, rows, 'right') - 1
-    for index in np.unique(shard_of[rows >= 0]):
-      where = np.flatnonzero(shard_of == index)
-      offsets = self._shards[index].offsets[name]
-      local = rows[where] - self._bounds[index]
-      first = offsets[local].astype(np.int64)
-      lens[where] = offsets[local + 1] - first
-      places = first[:, None] + np.arange(width)
-      real = np.arange(width) < lens[where, None]
-      values = self._shards[index].flat[name]
-      if len(values):  # a shard of empty titles has none
-        padded[where] = np.where(real, values[np.where(real, places, 0)], 0)
-    return padded, lens

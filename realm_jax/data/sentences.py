@@ -2,8 +2,9 @@
 
 Own rules rather than a library: blocks are cut where sentences end, so the
 boundaries are part of the corpus's fingerprint and must not move with the
-version of a package; models want torch or hundreds of megabytes; pysbd takes
-about 100 times as long, which on the whole of Wikipedia is days.
+version of a package. On 1,500 paragraphs of Wikipedia these rules read 17
+million characters a second, pysbd 0.16 and nupunkt 6, and where they disagreed
+with either, reading showed no gain. Models want torch or more memory.
 
 A sentence ends at a line's end, or at . ! ? (with the quotes and brackets that
 close behind it) before white space and something that can open a sentence,

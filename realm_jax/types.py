@@ -77,10 +77,8 @@ class QABatch(NamedTuple):
     joint: [batch, num_read, joint_len] TextInputs; question, then block, for
       the first num_read blocks of the beam.
     block_mask: [batch, num_read, joint_len] int32; 1 where an answer may lie.
-    span_starts: [batch, num_read, max_answers] int32; first position of an
-      occurrence of an answer in the joint sequence, -1 for none.
-    span_stops: [batch, num_read, max_answers] int32; one past its last
-      position, -1 for none.
+    answer_ids: [batch, num_answers, answer_len] int32; zero-padded.
+    answer_lens: [batch, num_answers] int32; 0 for a slot without an answer.
   """
 
   question: TextInputs
@@ -89,8 +87,8 @@ class QABatch(NamedTuple):
   beam_has_answer: Array
   joint: TextInputs
   block_mask: Array
-  span_starts: Array
-  span_stops: Array
+  answer_ids: Array
+  answer_lens: Array
 
 
 class SearchResult(NamedTuple):

@@ -1,0 +1,199 @@
+"""Sentences of a corpus -> training examples, one at a time.
+
+An example is a dictionary of fixed-length arrays, a pure function of seed,
+epoch and sentence: the trainer (Grain) and the seqio tasks call these functions
+and so see the same examples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.featurize import PAIR_SPECIALS, QUERY_SPECIALS
+from realm_jax.data.masking import MASKINGS, mask_sentence
+from realm_jax.errors import UserError
+
+Example = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Lengths:
+  """Sequence lengths in wordpieces, special tokens included.
+
+  Attributes:
+    query_len: of masked sentences and questions (the paper has 96 and 64).
+    document_len: of documents (the paper has 288). The reader sees up to
+      query_len + document_len.
+    multiple: batches are padded to a multiple of this, not to the full length.
+    max_masks: pieces predicted for a query; further ones stay masked.
+  """
+
+  query_len: int = 96
+  document_len: int = 288
+  multiple: int = 32
+  max_masks: int = 10
+
+  def __post_init__(self):
+    for name in ('query_len', 'document_len'):
+      if getattr(self, name) < 8:
+        raise UserError(
+          f'Lengths.{name} is {getattr(self, name)}, expected at least 8.'
+        )
+    for name in ('multiple', 'max_masks'):
+      if getattr(self, name) < 1:
+        raise UserError(
+          f'Lengths.{name} is {getattr(self, name)}, expected at least 1.'
+        )
+
+  @property
+  def joint_len(self) -> int:
+    """The longest joint sequence."""
+    return self.query_len + self.document_len
+
+
+def _padded(values: np.ndarray, length: int) -> np.ndarray:
+  out = np.zeros(length, np.int32)
+  out[: len(values)] = values[:length]
+  return out
+
+
+def example_rng(seed: int, epoch: int, sentence_id: int) -> np.random.Generator:
+  """The generator of one sentence in one epoch."""
+  return np.random.default_rng([seed, epoch, sentence_id])
+
+
+@dataclass(frozen=True)
+class MaskedSentences:
+  """Sentences with a blank, for pre-training.
+
+  Attributes:
+    corpus: where the sentences come from.
+    masking: 'salient_span', 'random_span' or 'random_token'.
+    lengths: see Lengths.
+    seed: of the choice of blanks.
+  """
+
+  corpus: Corpus
+  masking: str
+  lengths: Lengths
+  seed: int = 0
+
+  def __post_init__(self):
+    if self.masking not in MASKINGS:
+      raise UserError(
+        f'masking is {self.masking!r}, expected one of {", ".join(MASKINGS)}.'
+      )
+
+  def __call__(self, sentence_id: int, epoch: int = 0) -> Example | None:
+    """One example, or None if the sentence has nothing to mask.
+
+    Returns:
+      query_ids [query_len - 2], query_lens [], mlm_positions, mlm_targets,
+      mlm_mask [max_masks], source_block_id [], sentence_id []; all int32.
+      Positions count from [CLS], as in the joint sequence.
+    """
+    sentence = self.corpus.sentences[sentence_id]
+    text = self.corpus.text(sentence.block_id)[sentence.start : sentence.stop]
+    encoding = self.corpus.wordpiece.encode(text)
+    rng = example_rng(self.seed, epoch, sentence_id)
+    room = self.lengths.query_len - QUERY_SPECIALS
+    masked = mask_sentence(
+      encoding,
+      MASKINGS[self.masking](sentence, encoding, rng),
+      self.corpus.wordpiece.mask_id,
+      room,
+      self.lengths.max_masks,
+    )
+    if masked is None:
+      return None
+    max_masks = self.lengths.max_masks
+    return {
+      'query_ids': _padded(masked.token_ids, room),
+      'query_lens': np.int32(masked.token_ids.size),
+      'mlm_positions': _padded(masked.positions + 1, max_masks),
+      'mlm_targets': _padded(masked.targets, max_masks),
+      'mlm_mask': _padded(np.ones(masked.targets.size, np.int32), max_masks),
+      'source_block_id': np.int32(sentence.block_id),
+      'sentence_id': np.int32(sentence_id),
+    }
+
+
+@dataclass(frozen=True)
+class InverseCloze:
+  """A sentence and its block, most often without it (Lee et al., 2019).
+
+  Attributes:
+    corpus: where the sentences come from.
+    lengths: see Lengths.
+    seed: of the choice whether the sentence is removed.
+    remove_probability: how often the sentence is taken out of its block.
+  """
+
+  corpus: Corpus
+  lengths: Lengths
+  seed: int = 0
+  remove_probability: float = 0.9
+
+  def __call__(self, sentence_id: int, epoch: int = 0) -> Example | None:
+    """One example, or None if the block is nothing but the sentence.
+
+    Returns:
+      query_ids [query_len - 2], query_lens [], title_ids, body_ids
+      [document_len - 3], title_lens, body_lens [], block_id []; all int32.
+    """
+    sentence = self.corpus.sentences[sentence_id]
+    text = self.corpus.text(sentence.block_id)
+    rng = example_rng(self.seed, epoch, sentence_id)
+    removed = text[: sentence.start] + text[sentence.stop :]
+    if not removed.strip():
+      return None
+    body = removed if rng.random() < self.remove_probability else text
+    query, title, body = self.corpus.wordpiece.encode_batch(
+      [
+        text[sentence.start : sentence.stop],
+        self.corpus.title(sentence.block_id),
+        body,
+      ]
+    )
+    query_room = self.lengths.query_len - QUERY_SPECIALS
+    room = self.lengths.document_len - PAIR_SPECIALS
+    return {
+      'query_ids': _padded(query.token_ids, query_room),
+      'query_lens': np.int32(min(query.token_ids.size, query_room)),
+      'title_ids': _padded(title.token_ids, room),
+      'title_lens': np.int32(min(title.token_ids.size, room)),
+      'body_ids': _padded(body.token_ids, room),
+      'body_lens': np.int32(min(body.token_ids.size, room)),
+      'block_id': np.int32(sentence.block_id),
+    }
+
+
+def split_sentences(
+  corpus: Corpus, num_held_out: int, with_spans: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """Sentences to train on and sentences never trained on.
+
+  The held-out ones have salient spans and are the same for every masking.
+
+  Args:
+    corpus: the corpus.
+    num_held_out: how many to hold out; at most a tenth of the candidates.
+    with_spans: train only on sentences that have a salient span.
+
+  Returns:
+    train [num_train] and held-out [num_held_out] sentence ids, int64.
+  """
+  has_span = corpus.sentences.num_spans > 0
+  candidates = np.flatnonzero(has_span)
+  if not candidates.size:
+    raise UserError(
+      f'Corpus {corpus.folder} has no salient spans: prepare it with '
+      '--entities rules or --entities spacy.'
+    )
+  num_held_out = min(num_held_out, candidates.size // 10)
+  held_out = np.sort(
+    np.random.default_rng(0).permutation(candidates)[:num_held_out]
+  )
+  train = candidates if with_spans else np.arange(has_span.size)
+  return np.setdiff1d(train, held_out, assume_unique=True), held_out

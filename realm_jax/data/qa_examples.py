@@ -1,0 +1,94 @@
+"""Questions and answers -> fixed-length arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from realm_jax.data.examples import Example, Lengths
+from realm_jax.data.featurize import QUERY_SPECIALS, ragged
+from realm_jax.data.qa import Question
+from realm_jax.data.wordpiece import WordPiece
+from realm_jax.errors import UserError
+
+# Answers beyond these are not labels: few questions have more aliases, and no
+# span is wider than RealmConfig.max_span_width.
+_MAX_ANSWERS = 8
+_MAX_ANSWER_LEN = 10
+
+
+@dataclass(frozen=True)
+class QAExamples:
+  """All questions of a file as arrays: question i is row i.
+
+  Attributes:
+    question_ids: [num_questions, query_len - 2] int32, zero-padded.
+    question_lens: [num_questions] int32.
+    answer_ids: [num_questions, num_answers, answer_len] int32, zero-padded.
+    answer_lens: [num_questions, num_answers] int32; 0 for an unused slot and
+      for an answer that is too long to be a span.
+    num_unusable: questions none of whose answers can be a span.
+  """
+
+  question_ids: np.ndarray
+  question_lens: np.ndarray
+  answer_ids: np.ndarray
+  answer_lens: np.ndarray
+  num_unusable: int
+
+  def __call__(self, row: int, epoch: int = 0) -> Example | None:
+    """One example, for Batches; None for a question that cannot teach."""
+    del epoch  # the same in every epoch
+    if not self.answer_lens[row].any():
+      return None
+    return self.rows(row)
+
+  def rows(self, rows: int | Sequence[int] | np.ndarray) -> Example:
+    """Some rows of each array."""
+    return {
+      'row': np.asarray(rows, np.int32),
+      'question_ids': self.question_ids[rows],
+      'question_lens': self.question_lens[rows],
+      'answer_ids': self.answer_ids[rows],
+      'answer_lens': self.answer_lens[rows],
+    }
+
+
+def qa_examples(
+  questions: Sequence[Question], wordpiece: WordPiece, lengths: Lengths
+) -> QAExamples:
+  """Tokenises questions and answers.
+
+  Regular expressions have no token ids: such answers are left out.
+
+  Raises:
+    UserError: there are no questions.
+  """
+  if not questions:
+    raise UserError('There are no questions.')
+  room = lengths.query_len - QUERY_SPECIALS
+  encoded = wordpiece.encode_batch([q.question for q in questions])
+  queries = ragged([e.token_ids[:room] for e in encoded])
+  num_questions = len(questions)
+  answer_ids = np.zeros(
+    (num_questions, _MAX_ANSWERS, _MAX_ANSWER_LEN), np.int32
+  )
+  answer_lens = np.zeros((num_questions, _MAX_ANSWERS), np.int32)
+  for row, question in enumerate(questions):
+    if question.is_regex:
+      continue
+    answers = wordpiece.encode_batch(list(question.answers))
+    distinct = {e.token_ids.tobytes(): e.token_ids for e in answers}
+    fitting = [ids for ids in distinct.values() if len(ids) <= _MAX_ANSWER_LEN]
+    for slot, ids in enumerate(fitting[:_MAX_ANSWERS]):
+      answer_ids[row, slot, : len(ids)] = ids
+      answer_lens[row, slot] = len(ids)
+  question_ids = np.zeros((num_questions, room), np.int32)
+  question_ids[:, : queries.token_ids.shape[1]] = queries.token_ids
+  return QAExamples(
+    question_ids,
+    queries.lens,
+    answer_ids,
+    answer_lens,
+    int((~answer_lens.any(axis=1)).sum()),
+  )

@@ -1,0 +1,104 @@
+"""Jitted uses of the model outside training: embed, read, fill in. No dropout."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from realm_jax.models.realm import Realm, RealmConfig, span_positions
+from realm_jax.types import Array, TextInputs
+
+
+def make_embed(config: RealmConfig, method: Callable) -> Callable:
+  """Embedding of text.
+
+  Args:
+    config: of the model.
+    method: Realm.embed_queries or Realm.embed_documents.
+
+  Returns:
+    embed(params, inputs [..., length]) -> [..., embed_dim] float32.
+  """
+  model = Realm(config)
+
+  @jax.jit
+  def embed(params: Any, inputs: TextInputs) -> Array:
+    return model.apply({'params': params}, inputs, method=method)
+
+  return embed
+
+
+def make_gold_log_probs(config: RealmConfig) -> Callable:
+  """log p(y|x,z): gold(params, joint, mlm_positions, mlm_targets).
+
+  Shapes as in Realm.gold_log_probs.
+  """
+  model = Realm(config)
+
+  @jax.jit
+  def gold(params: Any, joint, mlm_positions, mlm_targets) -> Array:
+    return model.apply(
+      {'params': params},
+      joint,
+      mlm_positions,
+      mlm_targets,
+      method=Realm.gold_log_probs,
+    )
+
+  return gold
+
+
+def make_fill_in(config: RealmConfig) -> Callable:
+  """The likeliest token at each masked position, with its log probability.
+
+  Returns:
+    fill(params, joint [batch, n, joint_len], mlm_positions [batch, max_masks])
+    -> token ids int32 and log probabilities float32, [batch, n, max_masks].
+  """
+  model = Realm(config)
+
+  @jax.jit
+  def fill(params: Any, joint: TextInputs, mlm_positions: Array):
+    log_probs = model.apply(
+      {'params': params}, joint, mlm_positions, method=Realm.mlm_log_probs
+    )
+    return log_probs.argmax(axis=-1), log_probs.max(axis=-1)
+
+  return fill
+
+
+def make_read_spans(config: RealmConfig, num_best: int) -> Callable:
+  """The best answer spans over some blocks.
+
+  Returns:
+    read(params, retriever_scores [batch, num_read], joint
+    [batch, num_read, joint_len], block_mask) -> log probabilities over all
+    spans of all blocks [batch, num_best] float32; and of each its block's
+    slot, its first position in the joint sequence and the one past its last:
+    [batch, num_best] int32.
+  """
+  model = Realm(config)
+
+  @jax.jit
+  def read(params: Any, retriever_scores, joint: TextInputs, block_mask):
+    # [batch, num_read, num_spans]; a block's score counts for its spans.
+    scores = model.apply(
+      {'params': params}, joint, block_mask, method=Realm.span_scores
+    )
+    scores += retriever_scores[:, :, None]
+    batch, _, num_spans = scores.shape
+    starts, stops = span_positions(
+      joint.token_ids.shape[-1], config.max_span_width
+    )
+    log_probs = jax.nn.log_softmax(scores.reshape(batch, -1))
+    best_log_probs, best = jax.lax.top_k(log_probs, num_best)
+    slots, spans = best // num_spans, best % num_spans
+    return (
+      best_log_probs,
+      slots,
+      jnp.asarray(starts)[spans],
+      jnp.asarray(stops)[spans],
+    )
+
+  return read

@@ -1,0 +1,57 @@
+"""Snapshots of a run: made once, found again after a restart."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import Lengths
+from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
+from realm_jax.folders import is_whole
+from realm_jax.refresh.embed_blocks import embed_blocks
+
+
+class SnapshotMaker:
+  """Makes the snapshots of one run, or finds those it has made already."""
+
+  def __init__(
+    self,
+    embed_documents: Callable,
+    corpus: Corpus,
+    lengths: Lengths,
+    on_progress: Callable[[int], None] = lambda num_done: None,
+  ):
+    """Keeps its arguments; embed_documents(params, inputs) -> embeddings."""
+    self._embed_documents = embed_documents
+    self._corpus = corpus
+    self._lengths = lengths
+    self._on_progress = on_progress
+
+  def snapshot(
+    self, folder: Path, params: Any, index_step: int
+  ) -> tuple[Snapshot, float]:
+    """The snapshot in a folder, made with params if it is not there.
+
+    Args:
+      folder: where it lies or will lie.
+      params: of the model.
+      index_step: the training step of params.
+
+    Returns:
+      The snapshot, and the seconds spent embedding.
+    """
+    if is_whole(folder):
+      return load_snapshot(folder, self._corpus.fingerprint), 0.0
+    start = time.perf_counter()
+    snapshot = embed_blocks(
+      self._embed_documents,
+      params,
+      self._corpus,
+      self._lengths,
+      index_step,
+      self._on_progress,
+    )
+    seconds = time.perf_counter() - start
+    save_snapshot(folder, snapshot)
+    return snapshot, seconds

@@ -1,0 +1,200 @@
+"""Pre-train retriever and reader together: REALM."""
+
+import dataclasses
+from typing import Any
+
+from realm_jax.data.batches import Batches
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import Lengths, MaskedSentences, split_sentences
+from realm_jax.data.qa import load_questions
+from realm_jax.errors import UserError
+from realm_jax.eval.probe import Probe
+from realm_jax.eval.utility import HeldOut
+from realm_jax.index.retriever import Retriever
+from realm_jax.models.inference import make_embed
+from realm_jax.models.realm import Realm
+from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.train.loop import Event, LoopConfig
+from realm_jax.train.optimizer import OptimizerConfig
+from realm_jax.train.pretrain_source import PretrainSource, empty_index
+from realm_jax.train.run_folder import RunFolder, load_run
+from realm_jax.train.session import run_stage
+from realm_jax.train.state import TrainState
+from realm_jax.train.step import make_pretrain_step
+
+_PROBE_KS = (1, 5, 20)
+_PROBE_QUESTIONS = 256
+_EMBEDDERS = ('embedder', 'query_embedder', 'document_embedder')
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+  """What pre-training is about.
+
+  Attributes:
+    batch_size: masked sentences a step (the paper has 512).
+    num_candidates: documents a sentence, the null document included.
+    masking: 'salient_span', 'random_span' or 'random_token'.
+    marginal: 'span', the paper's, or 'token', the official code's.
+    refresh_every: steps between refreshes of the index; 0 for never.
+    probe_every: steps between measurements of recall and held-out utility.
+    num_held_out: sentences kept out of training, as in the ict run.
+    drop_near_duplicates: drop candidates that contain the query's sentence.
+    train_retriever: False keeps the embedder as it is.
+  """
+
+  batch_size: int = 16
+  num_candidates: int = 8
+  masking: str = 'salient_span'
+  marginal: str = 'span'
+  refresh_every: int = 500
+  probe_every: int = 500
+  num_held_out: int = 512
+  drop_near_duplicates: bool = False
+  train_retriever: bool = True
+
+  def __post_init__(self):
+    for name, least in (
+      ('batch_size', 1),
+      ('num_candidates', 2),
+      ('refresh_every', 0),
+      ('probe_every', 1),
+    ):
+      if getattr(self, name) < least:
+        raise UserError(
+          f'PretrainConfig.{name} is {getattr(self, name)}, expected at least '
+          f'{least}.'
+        )
+
+
+def pretrain(
+  corpus: str,
+  out: str,
+  init: str,
+  *,
+  probe_questions: str | None = None,
+  config: PretrainConfig | None = None,
+  lengths: Lengths | None = None,
+  loop: LoopConfig | None = None,
+  optimizer: OptimizerConfig | None = None,
+) -> str:
+  """Trains embedder and reader on blanked-out spans.
+
+  Args:
+    corpus: folder of a prepared corpus.
+    out: the run's folder; a run that was stopped goes on.
+    init: folder of a finished run to start from, most often one of `ict`.
+    probe_questions: file of questions for the recall curve.
+    config: see PretrainConfig.
+    lengths: sequence lengths.
+    loop: how many steps.
+    optimizer: learning rate and the rest; num_steps is taken from loop.
+
+  Returns:
+    out.
+
+  Raises:
+    UserError: the corpus is too small for num_candidates, or its vocabulary
+      is not that of the run to start from.
+  """
+  opened = Corpus.open(corpus)
+  config = config or PretrainConfig()
+  lengths = lengths or Lengths()
+  loop = loop or LoopConfig()
+  optimizer = optimizer or OptimizerConfig(learning_rate=3e-5, num_steps=1)
+  optimizer = dataclasses.replace(optimizer, num_steps=loop.num_steps)
+  if not config.train_retriever:
+    optimizer = dataclasses.replace(optimizer, frozen=_EMBEDDERS)
+  start = load_run(init)
+  start.check_vocabulary(opened)
+  if config.num_candidates > opened.num_blocks:
+    raise UserError(
+      f'num_candidates is {config.num_candidates}, but corpus {corpus} has '
+      f'{opened.num_blocks} blocks: expected at most {opened.num_blocks}, '
+      'the null document included and the source block left out. Lower '
+      'PretrainConfig.num_candidates or prepare a larger corpus.'
+    )
+  run = RunFolder(
+    out,
+    'pretrain',
+    start.model,
+    opened,
+    {
+      'init': str(init),
+      'config': config,
+      'lengths': lengths,
+      'loop': loop,
+      'optimizer': optimizer,
+    },
+  )
+  if run.finished:
+    return out
+  retriever = Retriever(
+    make_embed(start.model, Realm.embed_queries),
+    opened,
+    empty_index(opened, start.model.embed_dim),
+    lengths,
+  )
+  source, held_out = _source(run, opened, retriever, config, lengths, loop)
+  probe = (
+    Probe(
+      load_questions(probe_questions)[:_PROBE_QUESTIONS], retriever, _PROBE_KS
+    )
+    if probe_questions
+    else None
+  )
+
+  def measure(state: TrainState) -> dict[str, float]:
+    metrics = held_out(state.params)
+    return {**metrics, **(probe(state.params) if probe else {})}
+
+  events = [Event(config.probe_every, measure)]
+  if config.refresh_every:
+    events.insert(0, Event(config.refresh_every, source.refresh))
+  run_stage(
+    run,
+    start.params,
+    optimizer,
+    lambda transformation: make_pretrain_step(
+      start.model, transformation, config.marginal, config.train_retriever
+    ),
+    source,
+    loop,
+    events,
+    config.num_candidates,
+  )
+  return out
+
+
+def _source(
+  run: RunFolder,
+  corpus: Corpus,
+  retriever: Retriever,
+  config: PretrainConfig,
+  lengths: Lengths,
+  loop: LoopConfig,
+) -> tuple[PretrainSource, Any]:
+  """The batches, and the held-out sentences to measure on."""
+  train_ids, held_out_ids = split_sentences(
+    corpus, config.num_held_out, config.masking == 'salient_span'
+  )
+  batches = Batches(
+    train_ids,
+    MaskedSentences(corpus, config.masking, lengths, loop.seed),
+    config.batch_size,
+    loop.seed,
+  )
+  snapshots = SnapshotMaker(
+    make_embed(run.model, Realm.embed_documents), corpus, lengths
+  )
+  source = PretrainSource(
+    run,
+    batches,
+    retriever,
+    snapshots,
+    config.num_candidates,
+    config.drop_near_duplicates,
+  )
+  return source, HeldOut(
+    run.model, source.assemble, corpus, held_out_ids, lengths, config.batch_size
+  )

@@ -1,0 +1,163 @@
+"""The host loop: batch, step, report, save. Resumes where it was stopped."""
+
+import math
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from realm_jax.errors import UserError
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.reporting import Reporter
+from realm_jax.train.state import TrainState
+from realm_jax.train.step import Step
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+  """How long and how often.
+
+  Attributes:
+    num_steps: updates in all.
+    log_every: steps between records in metrics.jsonl.
+    checkpoint_every: steps between checkpoints.
+    seed: of parameters, data order, masks and dropout.
+  """
+
+  num_steps: int = 1000
+  log_every: int = 10
+  checkpoint_every: int = 100
+  seed: int = 0
+
+  def __post_init__(self):
+    for name in ('num_steps', 'log_every', 'checkpoint_every'):
+      if getattr(self, name) < 1:
+        raise UserError(
+          f'LoopConfig.{name} is {getattr(self, name)}, expected at least 1.'
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+  """Something that happens between steps.
+
+  Attributes:
+    every: whenever the steps done are a multiple of this, 0 included, and after
+      the last one. Not again on resuming: it happened before the state was
+      saved.
+    action: called with the state; returns metrics to record, perhaps none.
+  """
+
+  every: int
+  action: Callable[[TrainState], dict[str, float]]
+
+
+class Interrupted(KeyboardInterrupt):
+  """The run was asked to stop; its state is saved."""
+
+
+def _due(step: int, every: int, num_steps: int) -> bool:
+  return step % every == 0 or step == num_steps
+
+
+def train(
+  state: TrainState,
+  step_fn: Step,
+  next_batch: Callable[[TrainState], tuple[Any, dict[str, float]]],
+  config: LoopConfig,
+  checkpoints: Checkpoints,
+  reporter: Reporter,
+  host_state: Callable[[], dict[str, Any]],
+  events: Sequence[Event] = (),
+  after_save: Callable[[], None] = lambda: None,
+) -> TrainState:
+  """Runs steps until config.num_steps are done.
+
+  Everything that happens at a step depends on the state and the step alone, so
+  a run that is killed and resumed from its last checkpoint repeats itself.
+
+  Args:
+    state: to start from; donated.
+    step_fn: step(state, batch, rng) -> (state, metrics).
+    next_batch: given the state, the next batch and what the host measured.
+    config: see LoopConfig.
+    checkpoints: where the state is saved.
+    reporter: what is told of the metrics.
+    host_state: JSON values to save with the state; taken between steps.
+    events: in order, each before the steps it is due at.
+    after_save: called after each checkpoint.
+
+  Returns:
+    The final state, saved.
+
+  Raises:
+    FloatingPointError: the loss is not finite.
+    Interrupted: SIGTERM or Ctrl-C; the state has been saved.
+  """
+  rng = jax.random.key(config.seed)
+  asked_to_stop: list[int] = []
+  # A second signal is not caught: the user means it.
+  previous = {
+    number: signal.signal(number, lambda n, _: _ask(asked_to_stop, n, previous))
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+
+  pending: tuple[int, dict[str, Any]] | None = None
+  step = first_step = int(state.step)
+  try:
+    while True:
+      if step > first_step or step == 0:
+        measured: dict[str, float] = {}
+        for event in events:
+          if _due(step, event.every, config.num_steps):
+            measured.update(event.action(state))
+        if measured:
+          reporter.report(step, measured)
+      stop = bool(asked_to_stop)
+      if step > first_step and (
+        stop or _due(step, config.checkpoint_every, config.num_steps)
+      ):
+        # What is saved has been reported: a resumed run reports the rest.
+        _read(pending, config, reporter)
+        pending = None
+        checkpoints.save(state, host_state())
+        after_save()
+      if stop:
+        raise Interrupted(f'Stopped after {step} steps; run again to go on.')
+      if step == config.num_steps:
+        return state
+      batch, host_metrics = next_batch(state)
+      state, metrics = step_fn(state, batch, rng)
+      step += 1
+      # The metrics of step n are read when step n + 1 has been sent.
+      _read(pending, config, reporter)
+      pending = step, {**metrics, **host_metrics}
+      reporter.advance(step)
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+    reporter.close()
+
+
+def _ask(asked: list[int], number: int, previous: dict[int, Any]) -> None:
+  asked.append(number)
+  signal.signal(number, previous[number])
+
+
+def _read(
+  pending: tuple[int, dict[str, Any]] | None,
+  config: LoopConfig,
+  reporter: Reporter,
+) -> None:
+  if pending is None:
+    return
+  step, metrics = pending
+  if not math.isfinite(float(metrics['loss'])):
+    raise FloatingPointError(
+      f'The loss of step {step} is {float(metrics["loss"])}. The last '
+      'checkpoint is whole; lower the learning rate and start a new run.'
+    )
+  if step % config.log_every == 0:
+    reporter.report(step, metrics)

@@ -1,0 +1,227 @@
+"""Batches of pre-training: masked sentences and the documents found for them.
+
+For each batch: embed the queries with current parameters, search the index
+(whose block embeddings may be older), choose candidates, gather their tokens.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from realm_jax.data.batches import Batches
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import Example, Lengths
+from realm_jax.data.featurize import (
+  Ragged,
+  document_inputs,
+  joint_inputs,
+  null_document_inputs,
+)
+from realm_jax.index.candidates import (
+  SPARE_BLOCKS,
+  Candidates,
+  choose_candidates,
+  content_ids,
+)
+from realm_jax.index.exact import ExactIndex
+from realm_jax.index.retriever import Retriever
+from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.train.run_folder import RunFolder
+from realm_jax.train.state import TrainState
+from realm_jax.types import PretrainBatch, TextInputs
+
+_OVERLAP_K = 8
+
+
+def pretrain_batch(
+  examples: Example,
+  block_ids: np.ndarray,
+  mask: np.ndarray,
+  corpus: Corpus,
+  lengths: Lengths,
+  query: TextInputs,
+) -> PretrainBatch:
+  """Puts a batch together.
+
+  Args:
+    examples: of MaskedSentences, stacked.
+    block_ids: [batch, num_candidates] int32; -1 is the null document.
+    mask: [batch, num_candidates] int32; 0 at slots without a document.
+    corpus: the blocks.
+    lengths: document_len, joint_len and multiple are used.
+    query: [batch, query_len] TextInputs of the same examples.
+  """
+  blocks = corpus.gather(block_ids)
+  documents = type(blocks)(*(array[:, 1:] for array in blocks))
+  return PretrainBatch(
+    query=query,
+    documents=document_inputs(
+      documents, corpus.wordpiece, lengths.multiple, lengths.document_len
+    ),
+    null_document=null_document_inputs(corpus.wordpiece),
+    joint=joint_inputs(
+      Ragged(examples['query_ids'], examples['query_lens']),
+      blocks,
+      corpus.wordpiece,
+      lengths.multiple,
+      lengths.joint_len,
+    ),
+    candidate_mask=mask,
+    mlm_positions=examples['mlm_positions'],
+    mlm_targets=examples['mlm_targets'],
+    mlm_mask=examples['mlm_mask'],
+  )
+
+
+class PretrainSource:
+  """The batches of a pre-training run, with the index behind them."""
+
+  def __init__(
+    self,
+    run: RunFolder,
+    batches: Batches,
+    retriever: Retriever,
+    snapshots: SnapshotMaker,
+    num_candidates: int,
+    drop_near_duplicates: bool,
+  ):
+    """Keeps its arguments.
+
+    Args:
+      run: where snapshots are kept.
+      batches: of MaskedSentences examples.
+      retriever: its index is replaced on starting, seeking and refreshing.
+      snapshots: makes block embeddings.
+      num_candidates: documents a query, the null document included.
+      drop_near_duplicates: also drop blocks that contain the query's sentence.
+    """
+    self._run = run
+    self._batches = batches
+    self._retriever = retriever
+    self._snapshots = snapshots
+    self._num_candidates = num_candidates
+    self._drop_near_duplicates = drop_near_duplicates
+    self._content_ids = content_ids(retriever.corpus)
+    self._last_query: TextInputs | None = None
+
+  def start(self, params: Any) -> None:
+    """Builds the first index."""
+    self._load(params, 0)
+
+  def _load(self, params: Any, index_step: int) -> float:
+    folder = self._run.snapshot(index_step)
+    snapshot, seconds = self._snapshots.snapshot(folder, params, index_step)
+    self._retriever.index.swap(snapshot.block_embeds, index_step)
+    return seconds
+
+  def refresh(self, state: TrainState) -> dict[str, float]:
+    """Replaces the index by one made with the current parameters."""
+    step = int(state.step)
+    if step == self._retriever.index.index_step:
+      return {}
+    age = step - self._retriever.index.index_step
+    start = time.perf_counter()
+    before = self._nearest(state.params)
+    embed_seconds = self._load(state.params, step)
+    metrics = {
+      'refresh_age': age,
+      'refresh_seconds': time.perf_counter() - start,
+      'embed_seconds': embed_seconds,
+    }
+    after = self._nearest(state.params)
+    if before is not None and after is not None:
+      same = (before[:, :, None] == after[:, None, :]).any(axis=2)
+      metrics['index_overlap'] = float(same.mean())
+    return metrics
+
+  def _nearest(self, params: Any) -> np.ndarray | None:
+    """[batch, k] ids for the last batch's queries in the index as it is."""
+    if self._last_query is None:
+      return None
+    return self._retriever.retrieve(
+      params, self._last_query, _OVERLAP_K
+    ).block_ids
+
+  def candidates(
+    self, params: Any, examples: Example, query: TextInputs
+  ) -> Candidates:
+    """Searches and chooses: see choose_candidates."""
+    corpus = self._retriever.corpus
+    found = self._retriever.retrieve(
+      params, query, self._num_candidates - 1 + SPARE_BLOCKS
+    )
+
+    def contains_query(row: int, block_id: int) -> bool:
+      sentence = corpus.sentences[int(examples['sentence_id'][row])]
+      text = corpus.text(sentence.block_id)[sentence.start : sentence.stop]
+      return text in corpus.text(block_id)
+
+    return choose_candidates(
+      found.block_ids,
+      examples['source_block_id'],
+      self._num_candidates,
+      self._content_ids,
+      contains_query if self._drop_near_duplicates else None,
+    )
+
+  def assemble(
+    self, params: Any, examples: Example
+  ) -> tuple[PretrainBatch, Candidates]:
+    """Examples -> a batch with the candidates found for it."""
+    query = self._retriever.query_inputs(
+      Ragged(examples['query_ids'], examples['query_lens'])
+    )
+    candidates = self.candidates(params, examples, query)
+    batch = pretrain_batch(
+      examples,
+      candidates.block_ids,
+      candidates.mask,
+      self._retriever.corpus,
+      self._retriever.lengths,
+      query,
+    )
+    return batch, candidates
+
+  def next_batch(
+    self, state: TrainState
+  ) -> tuple[PretrainBatch, dict[str, float]]:
+    """The next batch, its candidates found with current parameters."""
+    examples = next(self._batches)
+    batch, candidates = self.assemble(state.params, examples)
+    self._last_query = batch.query
+    found = candidates.block_ids[candidates.mask.astype(bool)]
+    found = found[found >= 0]
+    metrics = {
+      'index_age': int(state.step) - self._retriever.index.index_step,
+      'distinct_blocks': len(np.unique(found)) / max(len(found), 1),
+      'source_found': candidates.num_source / len(candidates.mask),
+      'duplicates_dropped': candidates.num_duplicates,
+      'near_duplicates_dropped': candidates.num_near_duplicates,
+      'empty_slots': candidates.num_empty,
+      'tokens': int(batch.joint.mask.sum() + batch.documents.mask.sum()),
+    }
+    return batch, metrics
+
+  def position(self) -> dict[str, Any]:
+    """Data position, and which snapshot is in use."""
+    return {
+      'data': self._batches.position(),
+      'index_step': self._retriever.index.index_step,
+    }
+
+  def seek(self, position: dict[str, Any]) -> None:
+    """Goes back to a position; its snapshot is loaded from the run."""
+    self._batches.seek(position['data'])
+    self._load(None, position['index_step'])
+
+  def prune(self, oldest: dict[str, Any]) -> None:
+    """Deletes snapshots that no checkpoint needs any more."""
+    self._run.prune_snapshots(oldest['index_step'])
+
+
+def empty_index(corpus: Corpus, embed_dim: int) -> ExactIndex:
+  """An index of the corpus's size, to be swapped in before it is searched."""
+  return ExactIndex(
+    np.zeros((corpus.num_blocks, embed_dim), np.float32), index_step=-1
+  )

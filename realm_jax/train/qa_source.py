@@ -1,0 +1,171 @@
+"""Batches of fine-tuning: questions, the blocks found, where answers lie."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realm_jax.answer_matching import match_answers
+from realm_jax.data.batches import Batches
+from realm_jax.data.closed_book import closed_book_batch
+from realm_jax.data.corpus import BlockTokens, Corpus
+from realm_jax.data.examples import Example, Lengths
+from realm_jax.data.featurize import Ragged, joint_inputs
+from realm_jax.index.retriever import Retriever
+from realm_jax.train.state import TrainState
+from realm_jax.types import Array, PretrainBatch, QABatch, TextInputs
+
+
+@jax.jit
+def blocks_with_answer(
+  body_ids: Array, body_len: Array, answer_ids: Array, answer_lens: Array
+) -> Array:
+  """Which blocks contain the pieces of an answer: [batch, n] bool.
+
+  Args:
+    body_ids: [batch, n, length] int32.
+    body_len: [batch, n] int32.
+    answer_ids: [batch, num_answers, answer_len] int32.
+    answer_lens: [batch, num_answers] int32.
+  """
+  mask = jnp.arange(body_ids.shape[-1]) < body_len[..., None]
+  matches = match_answers(body_ids, mask, answer_ids, answer_lens)
+  return matches.any(axis=(2, 3))
+
+
+@functools.partial(jax.jit, static_argnames='num_rows')
+def _gather_rows(table: Array, rows: Array, num_rows: int) -> Array:
+  return table[jnp.clip(rows, 0, num_rows - 1)]
+
+
+def read_inputs(
+  examples: Example, blocks: BlockTokens, corpus: Corpus, lengths: Lengths
+) -> tuple[TextInputs, np.ndarray]:
+  """What the span reader sees.
+
+  Args:
+    examples: rows of QAExamples.
+    blocks: of [batch, num_read] documents.
+    corpus: for its vocabulary.
+    lengths: joint_len and multiple are used.
+
+  Returns:
+    Joint inputs [batch, num_read, joint_len] and the block mask of the same
+    shape, int32: 1 at the pieces of the block.
+  """
+  joint = joint_inputs(
+    Ragged(examples['question_ids'], examples['question_lens']),
+    blocks,
+    corpus.wordpiece,
+    lengths.multiple,
+    lengths.joint_len,
+  )
+  block_mask = joint.segment_ids * (joint.token_ids != corpus.wordpiece.sep_id)
+  return joint, block_mask.astype(np.int32)
+
+
+class QASource:
+  """The batches of a fine-tuning run. The index is frozen."""
+
+  def __init__(
+    self,
+    batches: Batches,
+    retriever: Retriever,
+    beam_size: int,
+    num_read: int,
+  ):
+    """Keeps its arguments.
+
+    Args:
+      batches: of QAExamples.
+      retriever: over a frozen index.
+      beam_size: blocks that the retriever's loss sees.
+      num_read: blocks that the reader sees.
+    """
+    self._batches = batches
+    self._retriever = retriever
+    self._beam_size = beam_size
+    self._num_read = num_read
+
+  def start(self, params: Any) -> None:
+    """Nothing to do: the index is there."""
+
+  def next_batch(self, state: TrainState) -> tuple[QABatch, dict[str, float]]:
+    """Searches with current parameters."""
+    examples = next(self._batches)
+    retriever = self._retriever
+    corpus = retriever.corpus
+    question = retriever.query_inputs(
+      Ragged(examples['question_ids'], examples['question_lens'])
+    )
+    found = retriever.retrieve(state.params, question, self._beam_size)
+    blocks = corpus.gather(found.block_ids)
+    has_answer = blocks_with_answer(
+      blocks.body_ids,
+      blocks.body_len,
+      examples['answer_ids'],
+      examples['answer_lens'],
+    )
+    read = BlockTokens(*(array[:, : self._num_read] for array in blocks))
+    joint, block_mask = read_inputs(examples, read, corpus, retriever.lengths)
+    table = retriever.index.block_embeds
+    batch = QABatch(
+      question=question,
+      beam_embeds=_gather_rows(
+        table, found.block_ids, retriever.index.num_blocks
+      ),
+      beam_mask=(found.block_ids >= 0).astype(np.int32),
+      beam_has_answer=has_answer,
+      joint=joint,
+      block_mask=block_mask,
+      answer_ids=examples['answer_ids'],
+      answer_lens=examples['answer_lens'],
+    )
+    return batch, {'tokens': int(joint.mask.sum())}
+
+  def position(self) -> dict[str, Any]:
+    """The data position."""
+    return {'data': self._batches.position()}
+
+  def seek(self, position: dict[str, Any]) -> None:
+    """Goes back to a position."""
+    self._batches.seek(position['data'])
+
+  def prune(self, oldest: dict[str, Any]) -> None:
+    """Nothing is kept."""
+
+
+class ClosedBookSource:
+  """Questions without documents."""
+
+  def __init__(self, batches: Batches, corpus: Corpus, lengths: Lengths):
+    """Keeps its arguments; batches are of QAExamples."""
+    self._batches = batches
+    self._corpus = corpus
+    self._lengths = lengths
+
+  def start(self, params: Any) -> None:
+    """Nothing to do."""
+
+  def next_batch(
+    self, state: TrainState
+  ) -> tuple[PretrainBatch, dict[str, float]]:
+    """The next questions as blanks."""
+    del state
+    batch = closed_book_batch(
+      next(self._batches), self._corpus.wordpiece, self._lengths
+    )
+    return batch, {'tokens': int(batch.joint.mask.sum())}
+
+  def position(self) -> dict[str, Any]:
+    """The data position."""
+    return {'data': self._batches.position()}
+
+  def seek(self, position: dict[str, Any]) -> None:
+    """Goes back to a position."""
+    self._batches.seek(position['data'])
+
+  def prune(self, oldest: dict[str, Any]) -> None:
+    """Nothing is kept."""

@@ -1,0 +1,193 @@
+"""The folder of a run: what it was told, what it has done, what it made.
+
+config.json      stage, settings, model; written first
+vocab.txt        of its corpus
+checkpoints/     to resume from
+snapshots/       block embeddings that were searched
+params/          the final parameters
+metrics.jsonl, tensorboard/
+manifest.json    written last: the run is finished
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.wordpiece import WordPiece
+from realm_jax.errors import UserError
+from realm_jax.folders import (
+  is_whole,
+  read_manifest,
+  write_json,
+  write_manifest,
+)
+from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.realm import RealmConfig, init_params
+from realm_jax.train.checkpoint import load_params, save_params
+
+CONFIG_FILE = 'config.json'
+VOCAB_FILE = 'vocab.txt'
+
+
+def _as_json(value: Any) -> Any:
+  """Settings as JSON holds them: tuples are lists, dataclasses dictionaries."""
+  return json.loads(json.dumps(value, default=dataclasses.asdict))
+
+
+def _differences(old: Any, new: Any, path: str = '') -> list[str]:
+  if isinstance(old, dict) and isinstance(new, dict):
+    return [
+      line
+      for key in sorted(old.keys() | new.keys())
+      for line in _differences(
+        old.get(key), new.get(key), f'{path}.{key}' if path else key
+      )
+    ]
+  return [] if old == new else [f'{path}: {old!r} there, {new!r} now']
+
+
+class RunFolder:
+  """The folder of one run of a training stage."""
+
+  def __init__(
+    self,
+    path: str | Path,
+    stage: str,
+    model: RealmConfig,
+    corpus: Corpus,
+    settings: dict[str, Any],
+  ):
+    """Makes the folder, or opens it to go on with the same run.
+
+    Args:
+      path: of the folder.
+      stage: 'ict', 'pretrain' or 'finetune'.
+      model: what is trained.
+      corpus: what it is trained on.
+      settings: everything else that the result depends on.
+
+    Raises:
+      UserError: the folder belongs to a run with other settings.
+    """
+    self.path = Path(path)
+    self.stage = stage
+    self.model = model
+    self._config = _as_json(
+      {
+        'stage': stage,
+        'corpus': {
+          'folder': str(corpus.folder),
+          'fingerprint': corpus.fingerprint,
+        },
+        'settings': settings,
+        'model': dataclasses.asdict(model),
+      }
+    )
+    self.path.mkdir(parents=True, exist_ok=True)
+    config_path = self.path / CONFIG_FILE
+    if config_path.is_file():
+      old = json.loads(config_path.read_text(encoding='utf-8'))
+      # A corpus may be moved; what counts is its fingerprint.
+      old['corpus']['folder'] = self._config['corpus']['folder']
+      differences = _differences(old, self._config)
+      if differences:
+        raise UserError(
+          f'Run folder {self.path} belongs to a run with other settings:\n  '
+          + '\n  '.join(differences)
+          + '\nChoose another --out, or delete the folder.'
+        )
+    else:
+      corpus.wordpiece.save(self.path / VOCAB_FILE)
+      write_json(config_path, self._config)
+
+  @property
+  def finished(self) -> bool:
+    """Whether the run has ended and left its parameters."""
+    return is_whole(self.path)
+
+  def snapshot(self, index_step: int) -> Path:
+    """Where the snapshot of a step lies."""
+    return self.path / 'snapshots' / f'{index_step:08d}'
+
+  def prune_snapshots(self, oldest_needed: int) -> None:
+    """Deletes the snapshots older than a step."""
+    for folder in (self.path / 'snapshots').glob('[0-9]*'):
+      if int(folder.name) < oldest_needed:
+        shutil.rmtree(folder)
+
+  def finish(self, params: Any, **fields: Any) -> None:
+    """Saves the final parameters and declares the run finished."""
+    save_params(self.path / 'params', params)
+    write_manifest(
+      self.path,
+      'run',
+      [CONFIG_FILE, VOCAB_FILE],
+      stage=self.stage,
+      corpus_fingerprint=self._config['corpus']['fingerprint'],
+      **fields,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+  """A finished run, to start from or to use.
+
+  Attributes:
+    path: its folder.
+    stage: 'ict', 'pretrain' or 'finetune'.
+    model: sizes of the model.
+    params: its parameters.
+    wordpiece: the vocabulary it was trained with.
+    settings: what it was told.
+    corpus_folder: the corpus it was trained on.
+  """
+
+  path: Path
+  stage: str
+  model: RealmConfig
+  params: Any
+  wordpiece: WordPiece
+  settings: dict[str, Any]
+  corpus_folder: str
+
+  def check_vocabulary(self, corpus: Corpus) -> None:
+    """Raises UserError if a corpus has another vocabulary than the run."""
+    if corpus.wordpiece.fingerprint != self.wordpiece.fingerprint:
+      raise UserError(
+        f'Run {self.path} was trained with another vocabulary '
+        f'({self.wordpiece.size} pieces) than corpus {corpus.folder} '
+        f'({corpus.wordpiece.size} pieces). Prepare the corpus with '
+        f'--vocab {self.path / VOCAB_FILE}.'
+      )
+
+
+def load_run(path: str | Path) -> LoadedRun:
+  """Opens a finished run.
+
+  Raises:
+    FileNotFoundError: there is no such run, or it has not finished.
+    UserError: the folder is damaged or of another kind.
+  """
+  path = Path(path)
+  read_manifest(path, 'run', 'realm-jax ict, pretrain or finetune', verify=True)
+  config = json.loads((path / CONFIG_FILE).read_text(encoding='utf-8'))
+  model = dict(config['model'])
+  model['encoder'] = EncoderConfig(**model['encoder'])
+  model_config = RealmConfig(**model)
+  abstract = jax.eval_shape(
+    lambda: init_params(model_config, jax.random.key(0))
+  )
+  return LoadedRun(
+    path=path,
+    stage=config['stage'],
+    model=model_config,
+    params=load_params(path / 'params', abstract),
+    wordpiece=WordPiece.from_vocab_file(path / VOCAB_FILE),
+    settings=config['settings'],
+    corpus_folder=config['corpus']['folder'],
+  )

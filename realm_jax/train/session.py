@@ -1,0 +1,95 @@
+"""One training stage in one folder: restore, train, finish."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.loop import Event, LoopConfig, train
+from realm_jax.train.optimizer import OptimizerConfig, make_optimizer
+from realm_jax.train.reporting import Reporter
+from realm_jax.train.run_folder import RunFolder
+from realm_jax.train.state import TrainState, create_state
+from realm_jax.train.step import Step
+
+
+class BatchSource(Protocol):
+  """Where a stage's batches come from, and the host state behind them."""
+
+  def start(self, params: Any) -> None:
+    """Called once before the first step of a new run."""
+
+  def next_batch(self, state: TrainState) -> tuple[Any, dict[str, float]]:
+    """The next batch, and what was measured while making it."""
+
+  def position(self) -> dict[str, Any]:
+    """JSON values from which `seek` can go on."""
+
+  def seek(self, position: dict[str, Any]) -> None:
+    """Goes back to a position."""
+
+  def prune(self, oldest: dict[str, Any]) -> None:
+    """Deletes what no position from `oldest` on needs."""
+
+
+def run_stage(
+  run: RunFolder,
+  params: Any,
+  optimizer: OptimizerConfig,
+  make_step: Callable[..., Step],
+  source: BatchSource,
+  loop: LoopConfig,
+  events: Sequence[Event] = (),
+  num_candidates: int = 0,
+) -> Any:
+  """Trains to the end, from wherever the run's last checkpoint stands.
+
+  Args:
+    run: the folder.
+    params: initial parameters, for a new run.
+    optimizer: see OptimizerConfig.
+    make_step: optax transformation -> step.
+    source: of the batches.
+    loop: see LoopConfig.
+    events: what happens between steps.
+    num_candidates: with the null document; for warnings.
+
+  Returns:
+    The final parameters, which are saved in the folder as well.
+  """
+  transformation, _ = make_optimizer(optimizer, params)
+  checkpoints = Checkpoints(run.path / 'checkpoints')
+  state = create_state(params, transformation)
+  if checkpoints.latest_step() is None:
+    source.start(state.params)
+  else:
+    state, position = checkpoints.restore(state)
+    source.seek(position)
+  reporter = Reporter(
+    run.path, run.stage, loop.num_steps, int(state.step), num_candidates
+  )
+
+  def prune() -> None:
+    oldest = checkpoints.oldest_host()
+    if oldest is not None:
+      source.prune(oldest)
+
+  state = train(
+    state,
+    make_step(transformation),
+    source.next_batch,
+    loop,
+    checkpoints,
+    reporter,
+    source.position,
+    events,
+    prune,
+  )
+  checkpoints.close()
+  run.finish(state.params, num_steps=loop.num_steps)
+  return state.params
+
+
+def is_finished(out: str | Path) -> bool:
+  """Whether a stage has nothing left to do."""
+  return (Path(out) / 'manifest.json').is_file()

@@ -1,0 +1,197 @@
+"""The three training steps: pure functions, jitted once, the state donated.
+
+Each `make_*_step` returns step(state, batch, rng) -> (state, metrics); metrics
+are float32 scalars, read by the host one step later.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from realm_jax import answer_matching, losses
+from realm_jax.models.realm import Realm, RealmConfig
+from realm_jax.train.state import TrainState, apply_gradients
+from realm_jax.types import Array, IctBatch, PretrainBatch, QABatch
+
+Metrics = dict[str, Array]
+Step = Callable[..., tuple[TrainState, Metrics]]
+
+
+def _caller(config: RealmConfig, params: Any, rng: Array) -> Callable:
+  """Calls a method of the model in training mode, each call its own dropout."""
+  model = Realm(config)
+
+  def call(method: Callable, *args: Any, fold: int) -> Any:
+    return model.apply(
+      {'params': params},
+      *args,
+      deterministic=False,
+      method=method,
+      rngs={'dropout': jax.random.fold_in(rng, fold)},
+    )
+
+  return call
+
+
+def _gradient_norms(grads: Any) -> Metrics:
+  """Global norm of the gradient of each part of the model, and of all."""
+  norms = {
+    f'gradient_norm/{part}': optax.global_norm(tree)
+    for part, tree in grads.items()
+  }
+  return {**norms, 'gradient_norm': optax.global_norm(grads)}
+
+
+def relevance_scores(
+  query_embeds: Array, null_embed: Array, document_embeds: Array
+) -> Array:
+  """f(x, z) of every candidate, the null document first.
+
+  Args:
+    query_embeds: [batch, embed_dim] float32.
+    null_embed: [1, embed_dim] float32.
+    document_embeds: [batch, num_candidates - 1, embed_dim] float32.
+
+  Returns:
+    [batch, num_candidates] float32.
+  """
+  null_scores = query_embeds @ null_embed.T
+  scores = jnp.einsum('bd,bnd->bn', query_embeds, document_embeds)
+  return jnp.concatenate([null_scores, scores], axis=1)
+
+
+def make_pretrain_step(
+  config: RealmConfig,
+  optimizer: optax.GradientTransformation,
+  marginal: str = 'span',
+  train_retriever: bool = True,
+) -> Step:
+  """REALM's step: marginal likelihood of the blank over the candidates.
+
+  Args:
+    config: of the model.
+    optimizer: of all parameters.
+    marginal: 'span' or 'token'; see losses.pretrain_loss.
+    train_retriever: False stops the gradient before the relevance scores: the
+      reader learns from documents that a fixed retriever finds.
+  """
+
+  def loss_fn(params: Any, batch: PretrainBatch, rng: Array):
+    call = _caller(config, params, rng)
+    scores = relevance_scores(
+      call(Realm.embed_queries, batch.query, fold=0),
+      call(Realm.embed_documents, batch.null_document, fold=1),
+      call(Realm.embed_documents, batch.documents, fold=2),
+    )
+    if not train_retriever:
+      scores = jax.lax.stop_gradient(scores)
+    gold_log_probs = call(
+      Realm.gold_log_probs,
+      batch.joint,
+      batch.mlm_positions,
+      batch.mlm_targets,
+      fold=3,
+    )
+    return losses.pretrain_loss(
+      scores, gold_log_probs, batch.mlm_mask, batch.candidate_mask, marginal
+    )
+
+  def step(state: TrainState, batch: PretrainBatch, rng: Array):
+    (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      state.params, batch, jax.random.fold_in(rng, state.step)
+    )
+    prior = terms.candidate_log_probs
+    posterior = terms.posterior_log_probs
+    # [batch, num_candidates]; an empty slot has log probability -inf.
+    prior_mass = jnp.exp(prior)
+    metrics = {
+      'loss': loss,
+      'retrieval_utility': terms.retrieval_utility,
+      'retrieval_entropy': _mean_sum(prior_mass, -prior),
+      'posterior_kl': _mean_sum(jnp.exp(posterior), posterior - prior),
+      'null_mass': prior_mass[:, 0].mean(),
+      **_gradient_norms(grads),
+    }
+    return apply_gradients(state, grads, optimizer), metrics
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def _mean_sum(weights: Array, values: Array) -> Array:
+  """Mean over rows of sum(weights * values), where 0 * inf counts as 0."""
+  terms = jnp.where(weights > 0, weights * values, 0.0)
+  return terms.sum(axis=-1).mean()
+
+
+def make_ict_step(
+  config: RealmConfig, optimizer: optax.GradientTransformation
+) -> Step:
+  """The inverse cloze task: find a sentence's block among the batch's."""
+
+  def loss_fn(params: Any, batch: IctBatch, rng: Array):
+    call = _caller(config, params, rng)
+    return losses.ict_loss(
+      call(Realm.embed_queries, batch.query, fold=0),
+      call(Realm.embed_documents, batch.documents, fold=1),
+      batch.block_ids,
+    )
+
+  def step(state: TrainState, batch: IctBatch, rng: Array):
+    (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      state.params, batch, jax.random.fold_in(rng, state.step)
+    )
+    metrics = {'loss': loss, 'accuracy': accuracy, **_gradient_norms(grads)}
+    return apply_gradients(state, grads, optimizer), metrics
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def make_finetune_step(
+  config: RealmConfig, optimizer: optax.GradientTransformation
+) -> Step:
+  """ORQA's step: marginal over right blocks plus marginal over right spans."""
+
+  def loss_fn(params: Any, batch: QABatch, rng: Array):
+    call = _caller(config, params, rng)
+    query_embeds = call(Realm.embed_queries, batch.question, fold=0)
+    retriever_scores = jnp.einsum('bd,bnd->bn', query_embeds, batch.beam_embeds)
+    num_read = batch.joint.token_ids.shape[1]
+    # [batch, num_read, num_spans]; the retriever's score counts for its spans.
+    span_scores = call(Realm.span_scores, batch.joint, batch.block_mask, fold=1)
+    span_scores += retriever_scores[:, :num_read, None]
+    right = answer_matching.right_spans(
+      batch.joint.token_ids,
+      batch.block_mask,
+      batch.answer_ids,
+      batch.answer_lens,
+      config.max_span_width,
+    )
+    loss, terms = losses.orqa_loss(
+      retriever_scores,
+      batch.beam_mask,
+      batch.beam_has_answer,
+      span_scores,
+      right,
+    )
+    return loss, (terms, span_scores, right)
+
+  def step(state: TrainState, batch: QABatch, rng: Array):
+    (loss, (_, span_scores, right)), grads = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(state.params, batch, jax.random.fold_in(rng, state.step))
+    batch_size = right.shape[0]
+    flat_right = right.reshape(batch_size, -1)
+    best = span_scores.reshape(batch_size, -1).argmax(axis=1)
+    metrics = {
+      'loss': loss,
+      'accuracy': flat_right[jnp.arange(batch_size), best].mean(),
+      'reader_oracle': flat_right.any(axis=1).mean(),
+      'beam_has_answer': batch.beam_has_answer.any(axis=1).mean(),
+      **_gradient_norms(grads),
+    }
+    return apply_gradients(state, grads, optimizer), metrics
+
+  return jax.jit(step, donate_argnums=0)

@@ -68,7 +68,7 @@ setup(
     else ''
   ),
   long_description_content_type='text/markdown',
-  license='Apache-2.0',
+  license_expression='Apache-2.0',
   license_files=['LICENSE'],
   packages=find_packages(include=['realm_jax', 'realm_jax.*']),
   package_data={'realm_jax.eval': ['templates/*']},

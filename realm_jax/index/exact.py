@@ -216,3 +216,8 @@ class ExactIndex:
     return search(
       query_embeds, self.block_embeds, jnp.int32(self.num_blocks), k
     )
+
+
+def empty_index(num_blocks: int, embed_dim: int) -> ExactIndex:
+  """An index to swap a snapshot into before it is searched."""
+  return ExactIndex(np.zeros((num_blocks, embed_dim), np.float32), -1)

@@ -1,7 +1,7 @@
 """Jitted uses of the model outside training: embed, read, fill in. No dropout."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,21 +68,39 @@ def make_fill_in(config: RealmConfig) -> Callable:
   return fill
 
 
-def make_read_spans(config: RealmConfig, num_best: int) -> Callable:
-  """The best answer spans over some blocks.
+class SpanReading(NamedTuple):
+  """What the span reader made of some blocks.
+
+  Attributes:
+    log_probs: [batch, num_read, num_spans] float32; over all spans of all
+      blocks together, the retriever's score of a block counting for its spans.
+    best_log_probs: [batch] float32; of the best span.
+    slots: [batch] int32; the block that the best span lies in.
+    starts: [batch] int32; its first position in the joint sequence.
+    stops: [batch] int32; one past its last position.
+  """
+
+  log_probs: Array
+  best_log_probs: Array
+  slots: Array
+  starts: Array
+  stops: Array
+
+
+def make_read_spans(config: RealmConfig) -> Callable:
+  """The answer spans of some blocks.
 
   Returns:
     read(params, retriever_scores [batch, num_read], joint
-    [batch, num_read, joint_len], block_mask) -> log probabilities over all
-    spans of all blocks [batch, num_best] float32; and of each its block's
-    slot, its first position in the joint sequence and the one past its last:
-    [batch, num_best] int32.
+    [batch, num_read, joint_len], block_mask of the same shape) -> SpanReading.
   """
   model = Realm(config)
 
   @jax.jit
-  def read(params: Any, retriever_scores, joint: TextInputs, block_mask):
-    # [batch, num_read, num_spans]; a block's score counts for its spans.
+  def read(
+    params: Any, retriever_scores: Array, joint: TextInputs, block_mask: Array
+  ) -> SpanReading:
+    # [batch, num_read, num_spans]
     scores = model.apply(
       {'params': params}, joint, block_mask, method=Realm.span_scores
     )
@@ -92,13 +110,13 @@ def make_read_spans(config: RealmConfig, num_best: int) -> Callable:
       joint.token_ids.shape[-1], config.max_span_width
     )
     log_probs = jax.nn.log_softmax(scores.reshape(batch, -1))
-    best_log_probs, best = jax.lax.top_k(log_probs, num_best)
-    slots, spans = best // num_spans, best % num_spans
-    return (
-      best_log_probs,
-      slots,
-      jnp.asarray(starts)[spans],
-      jnp.asarray(stops)[spans],
+    best = log_probs.argmax(axis=1)
+    return SpanReading(
+      log_probs.reshape(scores.shape),
+      log_probs.max(axis=1),
+      best // num_spans,
+      jnp.asarray(starts)[best % num_spans],
+      jnp.asarray(stops)[best % num_spans],
     )
 
   return read

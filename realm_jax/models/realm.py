@@ -20,6 +20,7 @@ __all__ = [
   'logical_axes',
   'relevance_scores',
   'span_positions',
+  'split_embedders',
 ]
 
 
@@ -223,3 +224,29 @@ def logical_axes(config: RealmConfig) -> Any:
   """
   boxed = jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0)))
   return nn.get_partition_spec(boxed)
+
+
+def split_embedders(
+  config: RealmConfig, params: Any
+) -> tuple[RealmConfig, Any]:
+  """Gives queries and documents an embedder each, equal at first.
+
+  Fine-tuning moves the query embedder while the index, and so the document
+  embedder, stays as it was.
+
+  Args:
+    config: of the model; without share_embedders nothing changes.
+    params: as init_params makes them.
+
+  Returns:
+    The configuration without share_embedders, and its parameters.
+  """
+  if not config.share_embedders:
+    return config, params
+  others = {name: tree for name, tree in params.items() if name != 'embedder'}
+  split = {
+    'query_embedder': params['embedder'],
+    'document_embedder': params['embedder'],
+    **others,
+  }
+  return dataclasses.replace(config, share_embedders=False), split

@@ -10,13 +10,14 @@ from realm_jax.data.qa import load_questions
 from realm_jax.errors import UserError
 from realm_jax.eval.probe import Probe
 from realm_jax.eval.utility import HeldOut
+from realm_jax.index.exact import empty_index
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.train.loop import Event, LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
-from realm_jax.train.pretrain_source import PretrainSource, empty_index
+from realm_jax.train.pretrain_source import PretrainSource
 from realm_jax.train.run_folder import RunFolder, load_run
 from realm_jax.train.session import run_stage
 from realm_jax.train.state import TrainState
@@ -132,7 +133,7 @@ def pretrain(
   retriever = Retriever(
     make_embed(start.model, Realm.embed_queries),
     opened,
-    empty_index(opened, start.model.embed_dim),
+    empty_index(opened.num_blocks, start.model.embed_dim),
     lengths,
   )
   source, held_out = _source(run, opened, retriever, config, lengths, loop)

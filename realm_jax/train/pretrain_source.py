@@ -24,7 +24,6 @@ from realm_jax.index.candidates import (
   choose_candidates,
   content_ids,
 )
-from realm_jax.index.exact import ExactIndex
 from realm_jax.index.retriever import Retriever
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.train.run_folder import RunFolder
@@ -218,10 +217,3 @@ class PretrainSource:
   def prune(self, oldest: dict[str, Any]) -> None:
     """Deletes snapshots that no checkpoint needs any more."""
     self._run.prune_snapshots(oldest['index_step'])
-
-
-def empty_index(corpus: Corpus, embed_dim: int) -> ExactIndex:
-  """An index of the corpus's size, to be swapped in before it is searched."""
-  return ExactIndex(
-    np.zeros((corpus.num_blocks, embed_dim), np.float32), index_step=-1
-  )

@@ -120,7 +120,7 @@ class RunFolder:
       if int(folder.name) < oldest_needed:
         shutil.rmtree(folder)
 
-  def finish(self, params: Any, **fields: Any) -> None:
+  def finish(self, params: Any, num_steps: int) -> None:
     """Saves the final parameters and declares the run finished."""
     save_params(self.path / 'params', params)
     write_manifest(
@@ -129,7 +129,7 @@ class RunFolder:
       [CONFIG_FILE, VOCAB_FILE],
       stage=self.stage,
       corpus_fingerprint=self._config['corpus']['fingerprint'],
-      **fields,
+      num_steps=num_steps,
     )
 
 
@@ -145,6 +145,7 @@ class LoadedRun:
     wordpiece: the vocabulary it was trained with.
     settings: what it was told.
     corpus_folder: the corpus it was trained on.
+    num_steps: updates done.
   """
 
   path: Path
@@ -154,6 +155,7 @@ class LoadedRun:
   wordpiece: WordPiece
   settings: dict[str, Any]
   corpus_folder: str
+  num_steps: int
 
   def check_vocabulary(self, corpus: Corpus) -> None:
     """Raises UserError if a corpus has another vocabulary than the run."""
@@ -174,7 +176,9 @@ def load_run(path: str | Path) -> LoadedRun:
     UserError: the folder is damaged or of another kind.
   """
   path = Path(path)
-  read_manifest(path, 'run', 'realm-jax ict, pretrain or finetune', verify=True)
+  manifest = read_manifest(
+    path, 'run', 'realm-jax ict, pretrain or finetune', verify=True
+  )
   config = json.loads((path / CONFIG_FILE).read_text(encoding='utf-8'))
   model = dict(config['model'])
   model['encoder'] = EncoderConfig(**model['encoder'])
@@ -190,4 +194,5 @@ def load_run(path: str | Path) -> LoadedRun:
     wordpiece=WordPiece.from_vocab_file(path / VOCAB_FILE),
     settings=config['settings'],
     corpus_folder=config['corpus']['folder'],
+    num_steps=manifest['num_steps'],
   )

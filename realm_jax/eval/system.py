@@ -1,0 +1,78 @@
+"""A run, its corpus and its index: what evaluating and asking start from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import Lengths
+from realm_jax.index.exact import ExactIndex, empty_index
+from realm_jax.index.retriever import Retriever
+from realm_jax.index.snapshot import Snapshot
+from realm_jax.models.inference import make_embed
+from realm_jax.models.realm import Realm
+from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.train.run_folder import LoadedRun, load_run
+
+
+@dataclass(frozen=True)
+class System:
+  """A run that is ready to answer.
+
+  Attributes:
+    run: the run.
+    corpus: what it searches.
+    lengths: as it was trained.
+    retriever: with its index.
+  """
+
+  run: LoadedRun
+  corpus: Corpus
+  lengths: Lengths
+  retriever: Retriever
+
+
+def open_system(
+  run: str, corpus: str | None = None, index: bool = True
+) -> System:
+  """Opens a finished run with its corpus.
+
+  Its index is made of its final parameters and kept in the run's folder.
+
+  Args:
+    run: folder of a finished run.
+    corpus: folder of the corpus; None for the one it was trained on.
+    index: False leaves the index empty, for runs that need none.
+
+  Raises:
+    FileNotFoundError: no such run or corpus.
+    UserError: the corpus has another vocabulary than the run.
+  """
+  loaded = load_run(run)
+  opened = Corpus.open(corpus or loaded.corpus_folder)
+  loaded.check_vocabulary(opened)
+  lengths = Lengths(**loaded.settings['lengths'])
+  if index:
+    exact = ExactIndex(run_snapshot(loaded, opened, lengths).block_embeds)
+  else:
+    exact = empty_index(opened.num_blocks, loaded.model.embed_dim)
+  retriever = Retriever(
+    make_embed(loaded.model, Realm.embed_queries), opened, exact, lengths
+  )
+  return System(loaded, opened, lengths, retriever)
+
+
+def run_snapshot(
+  run: LoadedRun,
+  corpus: Corpus,
+  lengths: Lengths,
+  on_progress: Callable[[int], None] = lambda num_done: None,
+) -> Snapshot:
+  """The embeddings of a corpus under a run's final parameters.
+
+  Made once for each corpus, and kept in the run's folder.
+  """
+  maker = SnapshotMaker(
+    make_embed(run.model, Realm.embed_documents), corpus, lengths, on_progress
+  )
+  folder = run.path / 'index' / corpus.fingerprint[:16]
+  return maker.snapshot(folder, run.params, run.num_steps)[0]

@@ -1,0 +1,165 @@
+"""Fine-tune on questions: ORQA's losses, or closed book."""
+
+import dataclasses
+from typing import Any
+
+import optax
+
+from realm_jax.data.batches import Batches
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import Lengths
+from realm_jax.data.qa import load_questions
+from realm_jax.data.qa_examples import qa_examples
+from realm_jax.errors import UserError
+from realm_jax.index.exact import ExactIndex
+from realm_jax.index.retriever import Retriever
+from realm_jax.models.inference import make_embed
+from realm_jax.models.realm import Realm, split_embedders
+from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.train.loop import LoopConfig
+from realm_jax.train.optimizer import OptimizerConfig
+from realm_jax.train.qa_source import ClosedBookSource, QASource
+from realm_jax.train.run_folder import RunFolder, load_run
+from realm_jax.train.session import BatchSource, run_stage
+from realm_jax.train.step import Step, make_finetune_step, make_pretrain_step
+
+READERS = ('span', 'closed_book')
+STAGES = {'span': 'finetune', 'closed_book': 'closed_book'}
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+  """What fine-tuning is about.
+
+  Attributes:
+    batch_size: questions a step.
+    beam_size: blocks that the retriever's loss sees (ORQA has 5000).
+    num_read: blocks that the reader sees (ORQA has 5).
+    reader: 'span' extracts answers from blocks; 'closed_book' fills them in
+      without any document, a baseline.
+  """
+
+  batch_size: int = 16
+  beam_size: int = 5000
+  num_read: int = 5
+  reader: str = 'span'
+
+  def __post_init__(self):
+    if self.reader not in READERS:
+      raise UserError(
+        f'FinetuneConfig.reader is {self.reader!r}, expected one of '
+        f'{", ".join(READERS)}.'
+      )
+    if not 1 <= self.num_read <= self.beam_size:
+      raise UserError(
+        f'FinetuneConfig.num_read is {self.num_read}, expected 1 to beam_size, '
+        f'which is {self.beam_size}.'
+      )
+
+
+def finetune(
+  corpus: str,
+  out: str,
+  init: str,
+  questions: str,
+  *,
+  config: FinetuneConfig | None = None,
+  lengths: Lengths | None = None,
+  loop: LoopConfig | None = None,
+  optimizer: OptimizerConfig | None = None,
+) -> str:
+  """Trains the query embedder and the reader on questions with answers.
+
+  A shared embedder is split in two: the document embedder stays as it was, and
+  so does the index, which is made once.
+
+  Args:
+    corpus: folder of a prepared corpus.
+    out: the run's folder; a run that was stopped goes on.
+    init: folder of a finished run to start from.
+    questions: file of questions with answers.
+    config: see FinetuneConfig.
+    lengths: sequence lengths.
+    loop: how many steps.
+    optimizer: learning rate and the rest; num_steps is taken from loop.
+
+  Returns:
+    out.
+
+  Raises:
+    UserError: the vocabulary of the corpus is not that of the run, or no
+      answer can be a span.
+  """
+  opened = Corpus.open(corpus)
+  config = config or FinetuneConfig()
+  lengths = lengths or Lengths()
+  loop = loop or LoopConfig()
+  optimizer = optimizer or OptimizerConfig(learning_rate=1e-5, num_steps=1)
+  optimizer = dataclasses.replace(
+    optimizer, num_steps=loop.num_steps, frozen=('document_embedder',)
+  )
+  start = load_run(init)
+  start.check_vocabulary(opened)
+  model, params = split_embedders(start.model, start.params)
+  run = RunFolder(
+    out,
+    STAGES[config.reader],
+    model,
+    opened,
+    {
+      'init': str(init),
+      'questions': str(questions),
+      'config': config,
+      'lengths': lengths,
+      'loop': loop,
+      'optimizer': optimizer,
+    },
+  )
+  if run.finished:
+    return out
+  examples = qa_examples(
+    load_questions(questions), opened.wordpiece, lengths
+  )
+  if not examples.answer_lens.any():
+    raise UserError(
+      f'No answer in {questions} is a string of at most 10 wordpieces: there '
+      'is nothing to train on.'
+    )
+  batches = Batches(
+    range(len(examples.question_lens)), examples, config.batch_size, loop.seed
+  )
+  if config.reader == 'closed_book':
+    source: BatchSource = ClosedBookSource(batches, opened, lengths)
+  else:
+    source = _source(run, params, opened, batches, config, lengths)
+
+  def make_step(transformation: optax.GradientTransformation) -> Step:
+    if config.reader == 'closed_book':
+      return make_pretrain_step(model, transformation, 'token')
+    return make_finetune_step(model, transformation)
+
+  run_stage(run, params, optimizer, make_step, source, loop)
+  return out
+
+
+def _source(
+  run: RunFolder,
+  params: Any,
+  corpus: Corpus,
+  batches: Batches,
+  config: FinetuneConfig,
+  lengths: Lengths,
+) -> QASource:
+  """Questions with the blocks found for them, over an index made of params."""
+  maker = SnapshotMaker(
+    make_embed(run.model, Realm.embed_documents), corpus, lengths
+  )
+  snapshot, _ = maker.snapshot(run.snapshot(0), params, 0)
+  retriever = Retriever(
+    make_embed(run.model, Realm.embed_queries),
+    corpus,
+    ExactIndex(snapshot.block_embeds),
+    lengths,
+  )
+  beam_size = min(config.beam_size, corpus.num_blocks)
+  return QASource(batches, retriever, beam_size, config.num_read)

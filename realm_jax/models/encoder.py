@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from realm_jax.errors import UserError
-from realm_jax.models.layers import Dense, Dropout, weight_init
+from realm_jax.models.layers import Dense, Dropout, lowest_if_none, weight_init
 from realm_jax.types import Array, TextInputs
 
 FIRST = slice(0, 1)  # the [CLS] position, for `positions` of Encoder
@@ -317,7 +317,5 @@ class Encoder(nn.Module):
   def _attention_bias(self, mask: Array) -> Array:
     """[batch, length] -> [batch, 1, 1, length], added to attention scores."""
     dtype = jnp.promote_types(self.config.dtype, jnp.float32)
-    value = self.config.mask_bias
-    if value is None:
-      value = jnp.finfo(dtype).min
-    return jnp.where(mask, 0, jnp.array(value, dtype))[:, None, None, :]
+    bias = lowest_if_none(self.config.mask_bias, dtype)
+    return jnp.where(mask, 0, bias)[:, None, None, :]

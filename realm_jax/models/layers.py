@@ -12,6 +12,11 @@ def at_least_float32(array: Array) -> Array:
   return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
+def lowest_if_none(bias: float | None, dtype: jnp.dtype) -> Array:
+  """A scalar bias for what is masked; for None the most negative finite one."""
+  return jnp.array(jnp.finfo(dtype).min if bias is None else bias, dtype)
+
+
 def weight_init(initializer, *axes: str):
   """An initializer whose parameter carries the names of its axes."""
   return nn.with_logical_partitioning(initializer, axes)

@@ -12,7 +12,11 @@ import numpy as np
 from flax import linen as nn
 
 from realm_jax.models import encoder
-from realm_jax.models.layers import at_least_float32, weight_init
+from realm_jax.models.layers import (
+  at_least_float32,
+  lowest_if_none,
+  weight_init,
+)
 from realm_jax.types import Array, TextInputs
 
 
@@ -260,7 +264,5 @@ class Reader(nn.Module):
     starts, stops = span_positions(hidden.shape[-2], self.max_span_width)
     block_mask = block_mask.astype(bool)
     inside = block_mask[..., starts] & block_mask[..., stops - 1]
-    bias = self.span_mask_bias
-    if bias is None:
-      bias = jnp.finfo(scores.dtype).min
-    return scores + jnp.where(inside, 0, jnp.array(bias, scores.dtype))
+    bias = lowest_if_none(self.span_mask_bias, scores.dtype)
+    return scores + jnp.where(inside, 0, bias)

@@ -16,7 +16,7 @@ from realm_jax.models.encoder import Encoder, EncoderConfig
 from realm_jax.types import TextInputs
 
 # In float64 nothing but the formulas can differ.
-TOLERANCES = {'float64': 1e-9, 'float32': 2e-5}
+TOLERANCES = {'float64': 1e-11, 'float32': 2e-5}
 
 
 @functools.cache

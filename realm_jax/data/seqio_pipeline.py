@@ -34,8 +34,8 @@ class TaskExamples:
     ids: split -> [num_examples] ints, what `make` is called with.
     make: (split, id, epoch) -> an example, or None to leave it out.
     shapes: of the features for the model; all are int32.
-    extra_shapes: of what goes with them for evaluation, and not to the model;
-      strings where the name ends in RAW, else int32.
+    extra_shapes: of what goes with them and is no seqio feature, so that
+      mixtures leave it out; strings where the name ends in RAW, else int32.
   """
 
   name: str
@@ -85,8 +85,12 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
   tf = require('tensorflow', 'data')
   splits = list(examples.ids)
   shapes = {**examples.shapes, **examples.extra_shapes}
-  dtypes = {
-    name: tf.string if name.endswith(RAW) else tf.int32 for name in shapes
+  # What stands for an example that is left out, until it is dropped.
+  blank = {
+    name: np.full(shape, b'', object)
+    if name.endswith(RAW)
+    else np.zeros(shape, np.int32)
+    for name, shape in shapes.items()
   }
 
   def add_epoch(state: Any, element: dict[str, Any]) -> Any:
@@ -106,11 +110,8 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
     split = splits[number]
     example = examples.make(split, int(examples.ids[split][place]), int(epoch))
     if example is None:
-      return False, *(
-        np.zeros(shape, dtypes[name].as_numpy_dtype)
-        for name, shape in shapes.items()
-      )
-    return True, *(example[name] for name in shapes)
+      return False, *blank.values()
+    return True, *(example[name] for name in blank)
 
   def to_example(element: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     place = tf.where(
@@ -119,7 +120,7 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
     is_there, *arrays = tf.numpy_function(
       make,
       [element['split'], place, element['epoch']],
-      [tf.bool, *dtypes.values()],
+      [tf.bool, *(tf.as_dtype(array.dtype) for array in blank.values())],
       stateful=False,
     )
     return tf.ensure_shape(is_there, ()), {

@@ -11,6 +11,7 @@ from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.data.seqio_pipeline import RAW, TaskExamples
 from realm_jax.data.wordpiece import WordPiece
+from realm_jax.errors import UserError
 
 QUESTION_TEXT = f'question_ids{RAW}'
 ANSWER_TEXTS = f'answer_ids{RAW}'
@@ -23,6 +24,10 @@ def question_task(
   lengths: Lengths,
 ) -> TaskExamples:
   """The rows of QAExamples, with their text.
+
+  What is a single number in them is no seqio feature, since seqio.Evaluator
+  wants a length of every feature: a mixture has it with
+  passthrough_features=['row', 'question_lens'].
 
   Args:
     name: of the task.
@@ -64,14 +69,14 @@ def question_task(
       'is_regex': np.array(question.is_regex, np.int32),
     }
 
-  some = next(iter(examples.values())).rows([0])
-  shapes = {key: array.shape[1:] for key, array in some.items()}
+  some = next(iter(examples.values())).rows(0)
+  extra = {QUESTION_TEXT: (), ANSWER_TEXTS: (num_texts,), 'is_regex': ()}
   return TaskExamples(
     name,
     {split: np.arange(len(loaded)) for split, loaded in questions.items()},
     make,
-    shapes,
-    {QUESTION_TEXT: (), ANSWER_TEXTS: (num_texts,), 'is_regex': ()},
+    shapes={key: array.shape for key, array in some.items() if array.ndim},
+    extra_shapes={**extra, 'row': (), 'question_lens': ()},
   )
 
 

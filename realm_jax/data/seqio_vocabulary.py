@@ -56,8 +56,8 @@ def _vocabulary_class() -> type:
       return self.wordpiece.decode(i for i in ids if i != pad_id)
 
     def _encode_tf(self, s: Any) -> Any:
-      def encode(text: bytes) -> np.ndarray:
-        return self.wordpiece.encode(text.decode('utf-8')).token_ids
+      def encode(text: np.ndarray) -> np.ndarray:
+        return self.wordpiece.encode(text.item().decode('utf-8')).token_ids
 
       token_ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)
       return tf.ensure_shape(token_ids, [None])

@@ -1,0 +1,449 @@
+import io
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from realm_jax.data.batches import Batches
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import (
+  InverseCloze,
+  Lengths,
+  MaskedSentences,
+  split_sentences,
+)
+from realm_jax.data.qa import load_questions
+from realm_jax.data.qa_examples import qa_examples
+from realm_jax.data.seqio_questions import answer_metrics
+from realm_jax.data.seqio_tasks import MASKED_TASKS, register_tasks
+from realm_jax.data.seqio_vocabulary import wordpiece_vocabulary
+from realm_jax.data.wordpiece import SPECIAL_TOKENS, WordPiece
+from realm_jax.errors import UserError
+from realm_jax.runs.prepare import prepare
+
+seqio = pytest.importorskip('seqio', exc_type=ImportError)
+tf = pytest.importorskip('tensorflow', exc_type=ImportError)
+
+# Short queries, so that some spans do not fit and are left out.
+LENGTHS = Lengths(query_len=17, document_len=41, max_masks=3)
+SEED = 5
+HELD_OUT = 4
+SENTENCE_TASKS = ['realm_ssm', 'realm_random_span', 'realm_random_token']
+SENTENCE_TASKS += ['realm_ict']
+
+
+def documents():
+  """Thirty, some of a single sentence or with a sentence of a single piece."""
+  for i in range(30):
+    sentences = [
+      f'Town number {i} was founded by Anna Field{i} in {1500 + 7 * i}.',
+      'Rain.',
+      f'its river is long and green and cold and full of very old fish, so '
+      f'says the book of Otto Hill{i}.',
+      'nobody went there.',
+    ]
+    text = ' '.join(sentences[: 1 + i % 4])
+    yield {'title': f'Town {i}', 'text': text}
+
+
+QUESTIONS = [
+  {'question': 'Who founded Town 3?', 'answer': ['Anna Field3', 'Anna Field']},
+  {'question': 'A list?', 'answer': ['1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11']},
+  {'question': 'Which year?', 'answer': ['15[0-9]+'], 'regex': True},
+  {'question': 'Where is Zürich?', 'answer': ['naß', 'a', 'b']},
+]
+
+
+def write_lines(path, rows):
+  path.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
+  return path
+
+
+def prepare_corpus(folder, rows, **settings):
+  source = write_lines(folder / 'documents.jsonl', rows)
+  prepare(
+    [str(source)],
+    str(folder / 'corpus'),
+    vocab_size=300,
+    block_len=60,
+    console=Console(file=io.StringIO()),
+    **settings,
+  )
+  return folder / 'corpus'
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  folder = prepare_corpus(tmp_path_factory.mktemp('seqio'), documents())
+  return Corpus.open(folder)
+
+
+@pytest.fixture
+def question_file(tmp_path):
+  return write_lines(tmp_path / 'questions.jsonl', QUESTIONS)
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+  """Empty ones, which no other test sees."""
+  monkeypatch.setattr(seqio.TaskRegistry, '_REGISTRY', {})
+  monkeypatch.setattr(seqio.MixtureRegistry, '_REGISTRY', {})
+
+
+def register(corpus, **settings):
+  return register_tasks(
+    corpus.folder, LENGTHS, SEED, num_held_out=HELD_OUT, **settings
+  )
+
+
+def read(name, split='train', shuffle=False, **settings):
+  task = seqio.get_mixture_or_task(name)
+  dataset = task.get_dataset(split=split, shuffle=shuffle, **settings)
+  return list(dataset.as_numpy_iterator())
+
+
+def frozen(example):
+  """An example as something that can be counted and compared."""
+  return tuple(
+    (name, array.dtype, array.shape, array.tobytes())
+    for name, array in sorted(example.items())
+  )
+
+
+def make_sentence_example(corpus, name):
+  if name == 'realm_ict':
+    return InverseCloze(corpus, LENGTHS, SEED)
+  return MaskedSentences(corpus, MASKED_TASKS[name], LENGTHS, SEED)
+
+
+def read_through_grain(corpus, name, num_epochs):
+  """The trainer's examples of whole epochs, by epoch and sentence.
+
+  And how many sentences were left out.
+  """
+  make = make_sentence_example(corpus, name)
+  train, _ = split_sentences(corpus, HELD_OUT, name == 'realm_ssm')
+  left_out = set()
+
+  def numbered(sentence_id, epoch):
+    example = make(sentence_id, epoch)
+    if example is None:
+      left_out.add((epoch, sentence_id))
+      return None
+    return {'key': np.array([epoch, sentence_id]), 'example': example}
+
+  found = {}
+  for batch in Batches(train, numbered, batch_size=1, seed=8):
+    epoch, sentence_id = batch['key'][0].tolist()
+    if epoch == num_epochs:
+      break
+    example = {name: array[0] for name, array in batch['example'].items()}
+    found[epoch, sentence_id] = frozen(example)
+  return found, len(left_out)
+
+
+@pytest.mark.parametrize('name', SENTENCE_TASKS)
+def test_seqio_and_grain_give_the_same_examples(corpus, name):
+  register(corpus)
+  expected, num_left_out = read_through_grain(corpus, name, num_epochs=2)
+  assert num_left_out
+  in_order = [expected[key] for key in sorted(expected)]
+  assert in_order == [frozen(e) for e in read(name, num_epochs=2)]
+  # What is masked or removed is chosen anew in the second epoch.
+  first, second = (
+    Counter(e for key, e in expected.items() if key[0] == epoch)
+    for epoch in range(2)
+  )
+  assert first != second
+  of_shards = [
+    read(name, num_epochs=2, shard_info=seqio.ShardInfo(index, 4))
+    for index in range(4)
+  ]
+  assert all(of_shards)
+  assert Counter(in_order) == Counter(
+    frozen(example) for shard in of_shards for example in shard
+  )
+
+
+@pytest.mark.parametrize('name', SENTENCE_TASKS)
+def test_validation_is_the_held_out_sentences(corpus, name):
+  register(corpus)
+  _, held_out = split_sentences(corpus, HELD_OUT, with_spans=False)
+  assert len(held_out) == HELD_OUT
+  make = make_sentence_example(corpus, name)
+  expected = [make(sentence_id) for sentence_id in held_out]
+  assert [frozen(e) for e in read(name, 'validation')] == [
+    frozen(e) for e in expected if e is not None
+  ]
+
+
+@pytest.mark.parametrize('name', [*SENTENCE_TASKS, 'openqa'])
+def test_features_have_fixed_shapes(corpus, question_file, name):
+  register(corpus, questions=question_file)
+  task = seqio.get_mixture_or_task(name)
+  spec = task.get_dataset(split='train').element_spec
+  some = next(iter(read(name)))
+  for feature in task.output_features:
+    assert spec[feature].shape == some[feature].shape
+    assert spec[feature].dtype == tf.int32
+  for batch in task.get_dataset(split='train').batch(2).take(1):
+    assert batch.keys() == spec.keys()
+
+
+def test_shuffling_gives_each_epoch_an_order_of_its_own(corpus):
+  register(corpus)
+  settings = {'num_epochs': 2, 'shuffle': True, 'shuffle_buffer_size': 1}
+  num_examples = len(read('realm_ict'))
+
+  def order(seed, **more):
+    examples = read('realm_ict', seed=seed, **settings, **more)
+    return [
+      e['body_lens'].item() * 1000 + e['block_id'].item() for e in examples
+    ]
+
+  both = order(1)
+  first, second = both[:num_examples], both[num_examples:]
+  assert first != second
+  assert both == order(1)
+  assert both != order(2)
+  # All sentences in each epoch, in an order that shards agree about.
+  train, _ = split_sentences(corpus, HELD_OUT, with_spans=False)
+  expected, _ = read_through_grain(corpus, 'realm_ict', num_epochs=2)
+  assert len(both) == len(expected) == 2 * num_examples < 2 * len(train)
+  examples = [
+    frozen(example)
+    for index in range(3)
+    for example in read(
+      'realm_ict', seed=1, shard_info=seqio.ShardInfo(index, 3), **settings
+    )
+  ]
+  assert Counter(examples) == Counter(expected.values())
+
+
+def test_a_stopped_iterator_goes_on_where_it_was(corpus, tmp_path):
+  register(corpus)
+
+  def iterate():
+    task = seqio.get_mixture_or_task('realm_ssm')
+    dataset = task.get_dataset(shuffle=True, seed=3, num_epochs=None)
+    return iter(dataset)
+
+  iterator = iterate()
+  for _ in range(70):  # into the second epoch
+    next(iterator)
+  path = tf.train.Checkpoint(iterator).write(str(tmp_path / 'position'))
+  expected = [next(iterator)['mlm_targets'].numpy().tolist() for _ in range(9)]
+  resumed = iterate()
+  tf.train.Checkpoint(resumed).read(path).assert_consumed()
+  assert expected == [
+    next(resumed)['mlm_targets'].numpy().tolist() for _ in range(9)
+  ]
+
+
+def test_mixture_draws_from_all_three_maskings(corpus):
+  names = register(corpus)
+  assert names[-1] == 'realm_masked'
+  by_task = [
+    {frozen(example) for example in read(name)} for name in MASKED_TASKS
+  ]
+  mixed = [frozen(e) for e in read('realm_masked', num_epochs=1)]
+  assert set(mixed) <= set.union(*by_task)
+  for examples in by_task:
+    others = set.union(*(other for other in by_task if other is not examples))
+    share = np.mean([e in examples - others for e in mixed])
+    assert 0.15 < share < 0.5
+
+
+def test_vocabulary_has_the_ids_of_the_corpus(corpus):
+  register(corpus)
+  features = seqio.get_mixture_or_task('realm_ssm').output_features
+  vocabulary = features['query_ids'].vocabulary
+  assert vocabulary.vocab_size == corpus.wordpiece.size
+  texts = [corpus.text(i) for i in range(corpus.num_blocks)]
+  texts += ['[SEP] Zürich, naïve 日本 ☃\ttab\n“quote”—dash', '']
+  for text in texts:
+    expected = corpus.wordpiece.encode(text).token_ids.tolist()
+    assert vocabulary.encode(text) == expected
+    assert vocabulary.encode_tf(tf.constant(text)).numpy().tolist() == expected
+    decoded = corpus.wordpiece.decode(expected)
+    assert vocabulary.decode(expected) == decoded
+    in_tf = vocabulary.decode_tf(tf.constant(expected, tf.int32))
+    assert in_tf.numpy().decode('utf-8') == decoded
+
+
+def test_vocabulary_decodes_padded_batches(corpus):
+  wordpiece = corpus.wordpiece
+  vocabulary = wordpiece_vocabulary(wordpiece)
+  rows = [wordpiece.encode(text).token_ids for text in ('town', 'a town, 7')]
+  padded = np.stack([np.pad(row, (0, 9 - row.size)) for row in rows])
+  expected = [wordpiece.decode(row) for row in rows]
+  decoded = vocabulary.decode_tf(tf.constant(padded)).numpy()
+  assert [text.decode() for text in decoded] == expected
+  assert vocabulary.decode(padded[0]) == expected[0]
+  # As every seqio vocabulary does with ids beyond it.
+  assert vocabulary.decode([wordpiece.size + 2]) == '[UNK]'
+
+
+def test_vocabularies_are_equal_if_their_tokens_are(corpus):
+  tokens = corpus.wordpiece.vocab
+  vocabulary = wordpiece_vocabulary(corpus.wordpiece)
+  assert vocabulary == wordpiece_vocabulary(WordPiece(tokens))
+  other = wordpiece_vocabulary(WordPiece(tokens[:-1]))
+  assert vocabulary != other
+  assert str(vocabulary) != str(other)
+
+
+def test_a_vocabulary_that_pads_with_another_id_is_refused():
+  with pytest.raises(UserError, match=r'\[PAD\] is token 4'):
+    wordpiece_vocabulary(WordPiece(SPECIAL_TOKENS[::-1]))
+
+
+def test_questions_are_the_rows_of_qa_examples(corpus, question_file):
+  files = {'train': question_file, 'test': str(question_file)}
+  names = register(corpus, questions={'made_up': files, '': question_file})
+  assert names[4:] == ['openqa_made_up', 'openqa', 'realm_masked']
+  rows = qa_examples(load_questions(question_file), corpus.wordpiece, LENGTHS)
+  task = seqio.get_mixture_or_task('openqa_made_up')
+  assert task.splits == ('train', 'test')
+  # The trainer can learn nothing from rows 1 and 2.
+  for split, kept in (('train', [0, 3]), ('test', [0, 1, 2, 3])):
+    examples = read('openqa_made_up', split)
+    assert [frozen({k: e[k] for k in rows.rows(0)}) for e in examples] == [
+      frozen(rows.rows(row)) for row in kept
+    ]
+    for example, row in zip(examples, kept, strict=True):
+      texts = [t.decode() for t in example['answer_ids_pretokenized'] if t]
+      assert texts == QUESTIONS[row]['answer']
+      text = example['question_ids_pretokenized'].decode()
+      assert text == QUESTIONS[row]['question']
+      assert example['is_regex'] == (row == 2)
+  assert [e['row'] for e in read('openqa')] == [0, 3]
+
+
+def test_question_tasks_mix(corpus, question_file, tmp_path):
+  other = write_lines(tmp_path / 'other.jsonl', QUESTIONS[:1])
+  register(corpus, questions={'a': question_file, 'b': other})
+  mixture = seqio.MixtureRegistry.add('mixed', ['openqa_a', 'openqa_b'], 1.0)
+  dataset = mixture.get_dataset(passthrough_features=['row', 'question_lens'])
+  rows = {int(e['row']) for e in dataset.take(20).as_numpy_iterator()}
+  assert rows == {0, 3}
+
+
+class AsTheyAre(seqio.PassThroughFeatureConverter):
+  """Hands on all features; seqio's own lacks what its Evaluator asks for."""
+
+  TASK_FEATURES = {}  # noqa: RUF012
+  pack = False
+
+
+def test_seqio_evaluates_answers(corpus, question_file):
+  register(corpus, questions={'': {'test': question_file}})
+  answers = ['the Anna Field.', 'x', '1503 it was', 'b c']
+  evaluator = seqio.Evaluator(
+    'openqa',
+    AsTheyAre(),
+    eval_split='test',
+    target_field_name='answer_ids',
+  )
+
+  def predict(dataset):
+    return [
+      (int(index), answers[int(example['row'])])
+      for index, example in dataset.as_numpy_iterator()
+    ]
+
+  metrics, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
+  evaluator.close()
+  found = metrics.result()['openqa']
+  # Rows 0 and 2 are right; half of the words of row 3 are.
+  assert found == pytest.approx({'em': 2 / 4, 'f1': (1 + 0 + 2 / 3) / 3})
+
+
+def test_expressions_have_no_f1():
+  target = {'answers': ['ab+'], 'is_regex': True}
+  assert answer_metrics([target, target], ['abbbc', 'xab']) == {'em': 0.5}
+
+
+def test_seqio_get_dataset_reads_the_tasks(corpus):
+  register(corpus)
+  dataset = seqio.get_dataset(
+    'realm_ssm',
+    task_feature_lengths={'query_ids': 15, 'mlm_targets': None},
+    feature_converter=seqio.PassThroughFeatureConverter(),
+    batch_size=7,
+  )
+  batch = next(iter(dataset.as_numpy_iterator()))
+  assert batch['query_ids'].shape == (7, 15)
+  assert batch['mlm_targets'].shape == (7, 3)
+
+
+def test_registering_again_replaces(corpus, tmp_path):
+  names = register(corpus)
+  other = Corpus.open(prepare_corpus(tmp_path, list(documents())[:13]))
+  assert register(other) == names
+  assert set(seqio.TaskRegistry.names()) == set(names[:-1])
+  assert max(e['source_block_id'] for e in read('realm_ssm')) < other.num_blocks
+  mixed = read('realm_masked', num_epochs=1)
+  assert max(e['source_block_id'] for e in mixed) < other.num_blocks
+  # Side by side under a prefix.
+  assert register(corpus, prefix='large.')[0] == 'large.realm_ssm'
+  assert len(read('large.realm_ssm')) > len(read('realm_ssm'))
+  mixture = seqio.MixtureRegistry.get('large.realm_masked')
+  assert {task.name for task in mixture.tasks} == {
+    f'large.{name}' for name in MASKED_TASKS
+  }
+
+
+def test_a_task_of_somebody_else_is_not_replaced(corpus):
+  register(corpus, prefix='mine.')
+  seqio.MixtureRegistry.add('realm_ict', ['mine.realm_ict'], default_rate=1)
+  with pytest.raises(UserError, match=r"'realm_ict' is in seqio\.Mixture"):
+    register(corpus)
+  assert 'realm_ssm' not in seqio.TaskRegistry.names()
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [{'prefix': 'my tasks/'}, {'questions': {'a b': 'questions.jsonl'}}],
+)
+def test_a_name_that_seqio_forbids_is_refused(
+  corpus, question_file, monkeypatch, settings
+):
+  monkeypatch.chdir(question_file.parent)
+  with pytest.raises(UserError, match='cannot be the name of a seqio task'):
+    register(corpus, **settings)
+  assert not seqio.TaskRegistry.names()
+
+
+def test_what_is_missing_is_named(corpus, tmp_path):
+  with pytest.raises(FileNotFoundError, match='nowhere'):
+    register_tasks(tmp_path / 'nowhere', LENGTHS)
+  with pytest.raises(FileNotFoundError, match=r'lost\.jsonl'):
+    register(corpus, questions=tmp_path / 'lost.jsonl')
+  with pytest.raises(UserError, match='openqa_nq has no question file'):
+    register(corpus, questions={'nq': {}})
+  assert not seqio.TaskRegistry.names()
+
+
+def test_a_corpus_without_spans_is_refused(tmp_path):
+  folder = prepare_corpus(
+    tmp_path, [{'title': 'a', 'text': 'No name here.'}], entities='none'
+  )
+  with pytest.raises(UserError, match='no salient spans'):
+    register_tasks(folder, LENGTHS)
+
+
+def test_an_unknown_split_is_named(corpus, question_file):
+  register(corpus, questions=question_file)
+  task = seqio.get_mixture_or_task('openqa')
+  with pytest.raises(UserError, match=r"openqa has no split 'dev'.* train"):
+    task.source.get_dataset(split='dev', shuffle=False)
+
+
+def test_features_are_not_cut_by_seqio(corpus):
+  register(corpus)
+  for lengths in ({'query_ids': 14}, {'mlm_mask': (2,)}, {'query_lens': 1}):
+    with pytest.raises(UserError, match='other Lengths'):
+      read('realm_ssm', sequence_length=lengths)

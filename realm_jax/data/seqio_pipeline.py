@@ -33,7 +33,8 @@ class TaskExamples:
     name: of the task.
     ids: split -> [num_examples] ints, what `make` is called with.
     make: (split, id, epoch) -> an example, or None to leave it out.
-    shapes: of the features for the model; all are int32.
+    shapes: of the features for the model; all are int32. Together with
+      extra_shapes these name all that an example has.
     extra_shapes: of what goes with them and is no seqio feature, so that
       mixtures leave it out; strings where the name ends in RAW, else int32.
   """
@@ -111,6 +112,11 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
     example = examples.make(split, int(examples.ids[split][place]), int(epoch))
     if example is None:
       return False, *blank.values()
+    if example.keys() != blank.keys():
+      raise ValueError(
+        f'An example of {examples.name} has {sorted(example)}, but its shapes '
+        f'are those of {sorted(blank)}.'
+      )
     return True, *(example[name] for name in blank)
 
   def to_example(element: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -16,6 +16,11 @@ from realm_jax.data.examples import (
 )
 from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
+from realm_jax.data.seqio_pipeline import (
+  TaskExamples,
+  make_preprocessor,
+  make_source,
+)
 from realm_jax.data.seqio_questions import answer_metrics
 from realm_jax.data.seqio_tasks import MASKED_TASKS, register_tasks
 from realm_jax.data.seqio_vocabulary import wordpiece_vocabulary
@@ -194,32 +199,36 @@ def test_features_have_fixed_shapes(corpus, question_file, name):
 
 def test_shuffling_gives_each_epoch_an_order_of_its_own(corpus):
   register(corpus)
-  settings = {'num_epochs': 2, 'shuffle': True, 'shuffle_buffer_size': 1}
-  num_examples = len(read('realm_ict'))
+  expected, _ = read_through_grain(corpus, 'realm_ssm', num_epochs=2)
+  in_both = {i for epoch, i in expected if (1 - epoch, i) in expected}
+  assert len(in_both) > 20
+  num_first = sum(epoch == 0 for epoch, _ in expected)
 
-  def order(seed, **more):
-    examples = read('realm_ict', seed=seed, **settings, **more)
-    return [
-      e['body_lens'].item() * 1000 + e['block_id'].item() for e in examples
-    ]
-
-  both = order(1)
-  first, second = both[:num_examples], both[num_examples:]
-  assert first != second
-  assert both == order(1)
-  assert both != order(2)
-  # All sentences in each epoch, in an order that shards agree about.
-  train, _ = split_sentences(corpus, HELD_OUT, with_spans=False)
-  expected, _ = read_through_grain(corpus, 'realm_ict', num_epochs=2)
-  assert len(both) == len(expected) == 2 * num_examples < 2 * len(train)
-  examples = [
-    frozen(example)
-    for index in range(3)
-    for example in read(
-      'realm_ict', seed=1, shard_info=seqio.ShardInfo(index, 3), **settings
+  def read_shuffled(seed, **more):
+    return read(
+      'realm_ssm',
+      num_epochs=2,
+      shuffle=True,
+      shuffle_buffer_size=1,
+      seed=seed,
+      **more,
     )
+
+  def order(examples):
+    ids = [int(example['sentence_id']) for example in examples]
+    return [i for i in ids if i in in_both]
+
+  both = read_shuffled(1)
+  first, second = order(both[:num_first]), order(both[num_first:])
+  assert sorted(first) == sorted(second) == sorted(in_both)
+  assert first != second
+  assert order(both) == order(read_shuffled(1)) != order(read_shuffled(2))
+  of_shards = [
+    example
+    for index in range(3)
+    for example in read_shuffled(1, shard_info=seqio.ShardInfo(index, 3))
   ]
-  assert Counter(examples) == Counter(expected.values())
+  assert Counter(map(frozen, of_shards)) == Counter(expected.values())
 
 
 def test_a_stopped_iterator_goes_on_where_it_was(corpus, tmp_path):
@@ -447,3 +456,19 @@ def test_features_are_not_cut_by_seqio(corpus):
   for lengths in ({'query_ids': 14}, {'mlm_mask': (2,)}, {'query_lens': 1}):
     with pytest.raises(UserError, match='other Lengths'):
       read('realm_ssm', sequence_length=lengths)
+
+
+def test_an_example_must_have_the_features_that_were_promised():
+  examples = TaskExamples(
+    'numbers',
+    {'train': np.arange(3)},
+    lambda split, i, epoch: {'a': np.int32(i), 'b': np.int32(epoch)},
+    {'a': ()},
+    {},
+  )
+  source = make_source(examples)
+  dataset = make_preprocessor(examples)(source.get_dataset(shuffle=False))
+  with pytest.raises(
+    tf.errors.InvalidArgumentError, match=r"numbers has .*'b'"
+  ):
+    next(iter(dataset))

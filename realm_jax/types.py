@@ -51,18 +51,36 @@ class PretrainBatch(NamedTuple):
   mlm_mask: Array
 
 
+class ReaderBatch(NamedTuple):
+  """Sentences read beside one document, with blanks in both.
+
+  Attributes:
+    joint: [batch, 1, joint_len] TextInputs.
+    mlm_positions: [batch, max_masks] int32; positions in the joint sequence.
+    mlm_targets: [batch, max_masks] int32; token ids to predict.
+    mlm_mask: [batch, max_masks] int32; 1 at real targets.
+  """
+
+  joint: TextInputs
+  mlm_positions: Array
+  mlm_targets: Array
+  mlm_mask: Array
+
+
 class IctBatch(NamedTuple):
   """Sentences and the blocks they come from: row i belongs to row i.
 
   Attributes:
     query: [batch, query_len] TextInputs.
     documents: [batch, document_len] TextInputs.
-    block_ids: [batch] int32; rows with equal ids are not each other's negatives.
+    block_ids: [batch] int32; rows with one id are not each other's negatives.
+    reader: what the reader is warmed up with; None if it is not.
   """
 
   query: TextInputs
   documents: TextInputs
   block_ids: Array
+  reader: ReaderBatch | None
 
 
 class QABatch(NamedTuple):

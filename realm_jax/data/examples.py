@@ -11,7 +11,7 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.featurize import PAIR_SPECIALS, QUERY_SPECIALS
-from realm_jax.data.masking import MASKINGS, mask_sentence
+from realm_jax.data.masking import MASKINGS, mask_sentence, salient_span
 from realm_jax.errors import UserError
 
 Example = dict[str, np.ndarray]
@@ -140,7 +140,9 @@ class InverseCloze:
 
     Returns:
       query_ids [query_len - 2], query_lens [], title_ids, body_ids
-      [document_len - 3], title_lens, body_lens [], block_id []; all int32.
+      [document_len - 3], title_lens, body_lens [], block_id [], span_pieces
+      [max_masks], num_span_pieces []; all int32. The last two tell the pieces
+      of one salient span of the sentence, for warming up the reader.
     """
     sentence = self.corpus.sentences[sentence_id]
     text = self.corpus.text(sentence.block_id)
@@ -157,6 +159,8 @@ class InverseCloze:
       ]
     )
     query_room = self.lengths.query_len - QUERY_SPECIALS
+    span = salient_span(sentence, query, rng)
+    span = span[span < query_room]
     room = self.lengths.document_len - PAIR_SPECIALS
     return {
       'query_ids': _padded(query.token_ids, query_room),
@@ -166,6 +170,8 @@ class InverseCloze:
       'body_ids': _padded(body.token_ids, room),
       'body_lens': np.int32(min(body.token_ids.size, room)),
       'block_id': np.int32(sentence.block_id),
+      'span_pieces': _padded(span, self.lengths.max_masks),
+      'num_span_pieces': np.int32(min(span.size, self.lengths.max_masks)),
     }
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from realm_jax.answer_matching import right_spans
-from realm_jax.data.corpus import BlockTokens, Corpus
+from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Example, Lengths
 from realm_jax.data.featurize import Ragged, query_inputs
 from realm_jax.index.exact import ExactIndex
@@ -85,9 +85,7 @@ class Answerer:
     self._read = make_read_spans(model)
     self._answer_mass = _make_answer_mass(model.max_span_width)
 
-  def answer(
-    self, examples: Example, block_ids: np.ndarray
-  ) -> list[Answer]:
+  def answer(self, examples: Example, block_ids: np.ndarray) -> list[Answer]:
     """Answers questions from given blocks.
 
     Args:

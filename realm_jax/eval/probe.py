@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from realm_jax.data.featurize import Ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
-from realm_jax.data.featurize import Ragged
 from realm_jax.index.retriever import Retriever
 from realm_jax.train.qa_source import blocks_with_answer
 

@@ -65,9 +65,7 @@ def make_ranker(
         for row in rows
       ]
     )
-  raise UserError(
-    f'ranker is {kind!r}, expected one of {", ".join(RANKERS)}.'
-  )
+  raise UserError(f'ranker is {kind!r}, expected one of {", ".join(RANKERS)}.')
 
 
 def _bm25(questions: list[str], corpus: Corpus) -> Ranker:

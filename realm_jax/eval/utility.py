@@ -10,7 +10,7 @@ from realm_jax import losses
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths, MaskedSentences
 from realm_jax.models.realm import Realm, RealmConfig
-from realm_jax.train.step import relevance_scores
+from realm_jax.train.step import candidate_scores
 from realm_jax.types import PretrainBatch
 
 _MAX_SENTENCES = 256
@@ -73,7 +73,7 @@ def make_evaluate(model: RealmConfig) -> Callable:
     def call(method: Callable, *args: Any) -> Any:
       return realm.apply({'params': params}, *args, method=method)
 
-    scores = relevance_scores(
+    scores = candidate_scores(
       call(Realm.embed_queries, batch.query),
       call(Realm.embed_documents, batch.null_document),
       call(Realm.embed_documents, batch.documents),

@@ -11,7 +11,6 @@ from realm_jax.data.closed_book import closed_book_answer, closed_book_batch
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question, load_questions
 from realm_jax.data.qa_examples import QAExamples, qa_examples
-from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
 from realm_jax.eval.answers import f1, has_answer, is_right
 from realm_jax.eval.intervals import bootstrap_interval
@@ -20,6 +19,7 @@ from realm_jax.eval.retrieval import DEFAULT_KS, hits_at_k, reciprocal_ranks
 from realm_jax.eval.system import System, open_system
 from realm_jax.folders import file_checksum, write_json
 from realm_jax.models.inference import make_fill_in
+from realm_jax.types import NULL_BLOCK_ID
 
 _BATCH_SIZE = 32
 _SHOWN_DOCUMENTS = 5
@@ -56,9 +56,14 @@ def evaluate(
     UserError: the run, corpus and questions do not go together.
   """
   asked = load_questions(questions)[:max_questions]
-  closed_book = json.loads(
-    (Path(run) / 'manifest.json').read_text(encoding='utf-8')
-  ).get('stage') == 'closed_book' if (Path(run) / 'manifest.json').is_file() else False
+  closed_book = (
+    json.loads((Path(run) / 'manifest.json').read_text(encoding='utf-8')).get(
+      'stage'
+    )
+    == 'closed_book'
+    if (Path(run) / 'manifest.json').is_file()
+    else False
+  )
   system = open_system(run, corpus, index=not closed_book)
   examples = qa_examples(asked, system.corpus.wordpiece, system.lengths)
   if closed_book:
@@ -75,7 +80,10 @@ def evaluate(
     'num_questions': len(asked),
     'run': str(run),
     'ranker': 'none' if closed_book else ranker,
-    'questions': {'file': str(questions), 'sha256': file_checksum(Path(questions))},
+    'questions': {
+      'file': str(questions),
+      'sha256': file_checksum(Path(questions)),
+    },
     'corpus_fingerprint': system.corpus.fingerprint,
   }
   write_json(folder / 'metrics.json', metrics)
@@ -122,11 +130,11 @@ def _hits(
 ) -> list[bool]:
   """Whether each block found holds an answer."""
   return [
-    block_id >= 0
+    block_id != NULL_BLOCK_ID
     and has_answer(
-      corpus.text(int(block_id)), question.answers, is_regex=question.is_regex
+      corpus.text(block_id), question.answers, is_regex=question.is_regex
     )
-    for block_id in block_ids
+    for block_id in block_ids.tolist()
   ]
 
 

@@ -25,6 +25,12 @@ from realm_jax.train.step import Step, make_finetune_step, make_pretrain_step
 
 READERS = ('span', 'closed_book')
 STAGES = {'span': 'finetune', 'closed_book': 'closed_book'}
+# Parameters that are not trained: the document embedder made the index, and
+# what a loss does not reach is not decayed either.
+_FROZEN = {
+  'span': ('^document_embedder/', '^reader/mlm_head/'),
+  'closed_book': ('embedder/', '^reader/span_head/'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +100,9 @@ def finetune(
   config = config or FinetuneConfig()
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
-  optimizer = optimizer or OptimizerConfig(learning_rate=1e-5, num_steps=1)
+  optimizer = optimizer or OptimizerConfig(learning_rate=1e-5)
   optimizer = dataclasses.replace(
-    optimizer, num_steps=loop.num_steps, frozen=('document_embedder',)
+    optimizer, num_steps=loop.num_steps, frozen=_FROZEN[config.reader]
   )
   start = load_run(init)
   start.check_vocabulary(opened)
@@ -117,9 +123,7 @@ def finetune(
   )
   if run.finished:
     return out
-  examples = qa_examples(
-    load_questions(questions), opened.wordpiece, lengths
-  )
+  examples = qa_examples(load_questions(questions), opened.wordpiece, lengths)
   if not examples.answer_lens.any():
     raise UserError(
       f'No answer in {questions} is a string of at most 10 wordpieces: there '

@@ -1,16 +1,24 @@
-"""Warm up the embedder with the inverse cloze task."""
+"""Warm up embedder and reader: inverse cloze task, and reading one's own block."""
 
 import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
 from realm_jax.data.batches import Batches
-from realm_jax.data.corpus import Corpus
-from realm_jax.data.examples import InverseCloze, Lengths, split_sentences
+from realm_jax.data.corpus import BlockTokens, Corpus
+from realm_jax.data.examples import (
+  Example,
+  InverseCloze,
+  Lengths,
+  split_sentences,
+)
 from realm_jax.data.featurize import Ragged, document_inputs, query_inputs
-from realm_jax.data.corpus import BlockTokens
+from realm_jax.data.reader_warmup import reader_batch
+from realm_jax.errors import UserError
 from realm_jax.models.bert_weights import encoder_config_from, load_bert
+from realm_jax.models.copying_init import copying_init
 from realm_jax.models.realm import RealmConfig, init_params
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
@@ -18,24 +26,40 @@ from realm_jax.train.run_folder import RunFolder
 from realm_jax.train.session import run_stage
 from realm_jax.train.state import TrainState
 from realm_jax.train.step import make_ict_step
-from realm_jax.types import IctBatch
+from realm_jax.types import IctBatch, ReaderBatch
 
 
 class IctSource:
   """Sentences and their blocks, batch by batch."""
 
-  def __init__(self, batches: Batches, corpus: Corpus, lengths: Lengths):
-    """Keeps its arguments; batches are of InverseCloze examples."""
+  def __init__(
+    self,
+    batches: Batches,
+    corpus: Corpus,
+    lengths: Lengths,
+    reader_batch_size: int,
+    seed: int,
+  ):
+    """Keeps its arguments.
+
+    Args:
+      batches: of InverseCloze examples.
+      corpus: where they come from.
+      lengths: sequence lengths.
+      reader_batch_size: the first so many of a batch warm up the reader.
+      seed: of what is blanked out for the reader.
+    """
     self._batches = batches
     self._corpus = corpus
     self._lengths = lengths
+    self._reader_batch_size = reader_batch_size
+    self._seed = seed
 
   def start(self, params: Any) -> None:
     """Nothing to do."""
 
   def next_batch(self, state: TrainState) -> tuple[IctBatch, dict[str, float]]:
-    """The next batch; it does not depend on the state."""
-    del state
+    """The next batch; of the state it depends on the step alone."""
     examples = next(self._batches)
     wordpiece, lengths = self._corpus.wordpiece, self._lengths
     queries = Ragged(examples['query_ids'], examples['query_lens'])
@@ -51,9 +75,21 @@ class IctSource:
         blocks, wordpiece, lengths.multiple, lengths.document_len
       ),
       examples['block_id'],
+      self._reader_batch(examples, int(state.step)),
     )
     tokens = int(batch.query.mask.sum() + batch.documents.mask.sum())
+    if batch.reader is not None:
+      tokens += int(batch.reader.joint.mask.sum())
     return batch, {'tokens': tokens}
+
+  def _reader_batch(self, examples: Example, step: int) -> ReaderBatch | None:
+    if not self._reader_batch_size:
+      return None
+    rows = {
+      name: array[: self._reader_batch_size] for name, array in examples.items()
+    }
+    rng = np.random.default_rng([self._seed, step])
+    return reader_batch(rows, self._corpus, self._lengths, rng)
 
   def position(self) -> dict[str, Any]:
     """The data position."""
@@ -67,19 +103,46 @@ class IctSource:
     """Nothing is kept."""
 
 
+@dataclasses.dataclass(frozen=True)
+class IctConfig:
+  """What the warm start is about.
+
+  Attributes:
+    batch_size: sentences, and so blocks to choose among, a step.
+    reader_batch_size: sentences a step that also warm up the reader, which
+      learns to read them beside their own blocks; 0 leaves the reader as it is.
+    copying_init: start a reader that is made anew as models.copying_init has
+      it; has no effect with `bert`.
+    num_held_out: sentences with spans that are kept out of all training.
+  """
+
+  batch_size: int = 64
+  reader_batch_size: int = 32
+  copying_init: bool = True
+  num_held_out: int = 512
+
+  def __post_init__(self):
+    if not 0 <= self.reader_batch_size <= self.batch_size:
+      raise UserError(
+        f'IctConfig.reader_batch_size is {self.reader_batch_size}, expected 0 '
+        f'to batch_size, which is {self.batch_size}.'
+      )
+
+
 def ict(
   corpus: str,
   out: str,
   *,
   model: RealmConfig | None = None,
   bert: str | None = None,
-  batch_size: int = 64,
-  num_held_out: int = 512,
+  config: IctConfig | None = None,
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
 ) -> str:
   """Trains the embedder to find a sentence's block among a batch's.
+
+  The reader is warmed up beside it: see IctConfig.
 
   Args:
     corpus: folder of a prepared corpus.
@@ -87,8 +150,7 @@ def ict(
     model: sizes; vocab_size is taken from the corpus.
     bert: folder of BERT-shaped weights to start from; they set the encoder's
       sizes.
-    batch_size: sentences, and so blocks to choose among, a step.
-    num_held_out: sentences with spans that are kept out of all training.
+    config: see IctConfig.
     lengths: sequence lengths.
     loop: how many steps.
     optimizer: learning rate and the rest; num_steps is taken from loop.
@@ -98,9 +160,15 @@ def ict(
   """
   opened = Corpus.open(corpus)
   model = model or RealmConfig()
+  config = config or IctConfig()
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
-  optimizer = optimizer or OptimizerConfig(learning_rate=1e-4, num_steps=1)
+  optimizer = optimizer or OptimizerConfig(learning_rate=1e-4)
+  # What the loss does not reach is not decayed either.
+  frozen = '^reader/span_head/' if config.reader_batch_size else '^reader/'
+  optimizer = dataclasses.replace(
+    optimizer, num_steps=loop.num_steps, frozen=(frozen,)
+  )
   if bert is not None:
     model = dataclasses.replace(model, encoder=encoder_config_from(bert))
   encoder = dataclasses.replace(model.encoder, vocab_size=opened.wordpiece.size)
@@ -112,8 +180,7 @@ def ict(
     opened,
     {
       'bert': bert,
-      'batch_size': batch_size,
-      'num_held_out': num_held_out,
+      'config': config,
       'lengths': lengths,
       'loop': loop,
       'optimizer': optimizer,
@@ -124,19 +191,28 @@ def ict(
   params = init_params(model, jax.random.key(loop.seed))
   if bert is not None:
     params = load_bert(bert, model, params)
-  train_ids, _ = split_sentences(opened, num_held_out, with_spans=False)
+  elif config.copying_init:
+    rng = jax.random.fold_in(jax.random.key(loop.seed), 1)
+    params = {
+      **params,
+      'reader': copying_init(params['reader'], model.encoder, rng),
+    }
+  train_ids, _ = split_sentences(opened, config.num_held_out, with_spans=False)
   batches = Batches(
     train_ids,
     InverseCloze(opened, lengths, loop.seed),
-    batch_size,
+    config.batch_size,
     loop.seed,
+  )
+  source = IctSource(
+    batches, opened, lengths, config.reader_batch_size, loop.seed
   )
   run_stage(
     run,
     params,
-    dataclasses.replace(optimizer, num_steps=loop.num_steps),
+    optimizer,
     lambda transformation: make_ict_step(model, transformation),
-    IctSource(batches, opened, lengths),
+    source,
     loop,
   )
   return out

@@ -25,7 +25,6 @@ from realm_jax.train.step import make_pretrain_step
 
 _PROBE_KS = (1, 5, 20)
 _PROBE_QUESTIONS = 256
-_EMBEDDERS = ('embedder', 'query_embedder', 'document_embedder')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +101,14 @@ def pretrain(
   config = config or PretrainConfig()
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
-  optimizer = optimizer or OptimizerConfig(learning_rate=3e-5, num_steps=1)
-  optimizer = dataclasses.replace(optimizer, num_steps=loop.num_steps)
+  optimizer = optimizer or OptimizerConfig(learning_rate=3e-5)
+  # What the loss does not reach is not decayed either.
+  frozen = ('^reader/span_head/',)
   if not config.train_retriever:
-    optimizer = dataclasses.replace(optimizer, frozen=_EMBEDDERS)
+    frozen += ('embedder/',)
+  optimizer = dataclasses.replace(
+    optimizer, num_steps=loop.num_steps, frozen=frozen
+  )
   start = load_run(init)
   start.check_vocabulary(opened)
   if config.num_candidates > opened.num_blocks:

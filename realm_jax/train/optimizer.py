@@ -23,7 +23,8 @@ class OptimizerConfig:
   Attributes:
     learning_rate: its peak. The official code has 3e-5 for pre-training at
       batch 512, 1e-4 for ICT at batch 4096, 1e-5 for fine-tuning.
-    num_steps: updates until the rate has fallen to 0.
+    num_steps: updates until the rate has fallen to 0; the commands set it to
+      that of their loop.
     num_warmup_steps: updates until the peak; None is a tenth of num_steps, at
       most 10,000, and with schedule 'official' at least 100.
     schedule: 'linear' rises to the peak and falls from there to 0; 'official'
@@ -45,7 +46,7 @@ class OptimizerConfig:
   """
 
   learning_rate: float
-  num_steps: int
+  num_steps: int = 1
   num_warmup_steps: int | None = None
   schedule: str = 'linear'
   weight_decay: float = 0.01

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from realm_jax import answer_matching, losses
-from realm_jax.models.realm import Realm, RealmConfig
+from realm_jax.models.realm import Realm, RealmConfig, relevance_scores
 from realm_jax.train.state import TrainState, apply_gradients
 from realm_jax.types import Array, IctBatch, PretrainBatch, QABatch
 
@@ -45,22 +45,23 @@ def _gradient_norms(grads: Any) -> Metrics:
   return {**norms, 'gradient_norm': optax.global_norm(grads)}
 
 
-def relevance_scores(
+def candidate_scores(
   query_embeds: Array, null_embed: Array, document_embeds: Array
 ) -> Array:
   """f(x, z) of every candidate, the null document first.
 
   Args:
     query_embeds: [batch, embed_dim] float32.
-    null_embed: [1, embed_dim] float32.
+    null_embed: [1, embed_dim] float32; embedded once for the whole batch.
     document_embeds: [batch, num_candidates - 1, embed_dim] float32.
 
   Returns:
     [batch, num_candidates] float32.
   """
-  null_scores = query_embeds @ null_embed.T
-  scores = jnp.einsum('bd,bnd->bn', query_embeds, document_embeds)
-  return jnp.concatenate([null_scores, scores], axis=1)
+  batch, embed_dim = query_embeds.shape
+  null_embeds = jnp.broadcast_to(null_embed[None], (batch, 1, embed_dim))
+  candidate_embeds = jnp.concatenate([null_embeds, document_embeds], axis=1)
+  return relevance_scores(query_embeds, candidate_embeds)
 
 
 def make_pretrain_step(
@@ -81,11 +82,14 @@ def make_pretrain_step(
 
   def loss_fn(params: Any, batch: PretrainBatch, rng: Array):
     call = _caller(config, params, rng)
-    scores = relevance_scores(
-      call(Realm.embed_queries, batch.query, fold=0),
-      call(Realm.embed_documents, batch.null_document, fold=1),
-      call(Realm.embed_documents, batch.documents, fold=2),
-    )
+    if batch.candidate_mask.shape[1] == 1:  # closed book: nothing to compare
+      scores = jnp.zeros(batch.candidate_mask.shape)
+    else:
+      scores = candidate_scores(
+        call(Realm.embed_queries, batch.query, fold=0),
+        call(Realm.embed_documents, batch.null_document, fold=1),
+        call(Realm.embed_documents, batch.documents, fold=2),
+      )
     if not train_retriever:
       scores = jax.lax.stop_gradient(scores)
     gold_log_probs = call(
@@ -129,21 +133,39 @@ def _mean_sum(weights: Array, values: Array) -> Array:
 def make_ict_step(
   config: RealmConfig, optimizer: optax.GradientTransformation
 ) -> Step:
-  """The inverse cloze task: find a sentence's block among the batch's."""
+  """The inverse cloze task: find a sentence's block among the batch's.
+
+  Where the batch has something for the reader, the masked-LM loss of reading a
+  sentence beside its own block is added; the two share no parameters.
+  """
 
   def loss_fn(params: Any, batch: IctBatch, rng: Array):
     call = _caller(config, params, rng)
-    return losses.ict_loss(
+    loss, accuracy = losses.ict_loss(
       call(Realm.embed_queries, batch.query, fold=0),
       call(Realm.embed_documents, batch.documents, fold=1),
       batch.block_ids,
     )
+    metrics = {'ict_loss': loss, 'accuracy': accuracy}
+    if batch.reader is not None:
+      reader = batch.reader
+      gold_log_probs = call(
+        Realm.gold_log_probs,
+        reader.joint,
+        reader.mlm_positions,
+        reader.mlm_targets,
+        fold=2,
+      )
+      masked = gold_log_probs[:, 0] * reader.mlm_mask
+      metrics['reader_loss'] = -masked.sum() / reader.mlm_mask.sum()
+      loss += metrics['reader_loss']
+    return loss, {**metrics, 'loss': loss}
 
   def step(state: TrainState, batch: IctBatch, rng: Array):
-    (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
       state.params, batch, jax.random.fold_in(rng, state.step)
     )
-    metrics = {'loss': loss, 'accuracy': accuracy, **_gradient_norms(grads)}
+    metrics |= _gradient_norms(grads)
     return apply_gradients(state, grads, optimizer), metrics
 
   return jax.jit(step, donate_argnums=0)
@@ -157,11 +179,8 @@ def make_finetune_step(
   def loss_fn(params: Any, batch: QABatch, rng: Array):
     call = _caller(config, params, rng)
     query_embeds = call(Realm.embed_queries, batch.question, fold=0)
-    retriever_scores = jnp.einsum('bd,bnd->bn', query_embeds, batch.beam_embeds)
-    num_read = batch.joint.token_ids.shape[1]
-    # [batch, num_read, num_spans]; the retriever's score counts for its spans.
+    retriever_scores = relevance_scores(query_embeds, batch.beam_embeds)
     span_scores = call(Realm.span_scores, batch.joint, batch.block_mask, fold=1)
-    span_scores += retriever_scores[:, :num_read, None]
     right = answer_matching.right_spans(
       batch.joint.token_ids,
       batch.block_mask,
@@ -176,20 +195,20 @@ def make_finetune_step(
       span_scores,
       right,
     )
-    return loss, (terms, span_scores, right)
+    return loss, (terms, right)
 
   def step(state: TrainState, batch: QABatch, rng: Array):
-    (loss, (_, span_scores, right)), grads = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(state.params, batch, jax.random.fold_in(rng, state.step))
+    (loss, (terms, right)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      state.params, batch, jax.random.fold_in(rng, state.step)
+    )
     batch_size = right.shape[0]
     flat_right = right.reshape(batch_size, -1)
-    best = span_scores.reshape(batch_size, -1).argmax(axis=1)
+    best = terms.joint_scores.reshape(batch_size, -1).argmax(axis=1)
     metrics = {
       'loss': loss,
       'accuracy': flat_right[jnp.arange(batch_size), best].mean(),
-      'reader_oracle': flat_right.any(axis=1).mean(),
-      'beam_has_answer': batch.beam_has_answer.any(axis=1).mean(),
+      'reader_oracle': terms.has_right_span.mean(),
+      'beam_has_answer': terms.has_right_block.mean(),
       **_gradient_norms(grads),
     }
     return apply_gradients(state, grads, optimizer), metrics

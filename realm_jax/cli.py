@@ -1,0 +1,203 @@
+"""The command line: only parsing. Every command calls one function of runs/."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from realm_jax import __version__
+from realm_jax.errors import UserError
+
+
+class _Command(NamedTuple):
+  """A command.
+
+  Attributes:
+    function: 'module.function' below realm_jax.
+    help: one line.
+    arguments: name -> options of argparse; names without dashes are positional.
+  """
+
+  function: str
+  help: str
+  arguments: dict[str, dict[str, Any]]
+
+
+_CORPUS = {'required': True, 'help': 'folder of a prepared corpus'}
+_OTHER_CORPUS = {'help': "folder of the corpus to search; the run's if absent"}
+_RUN = {'required': True, 'help': 'folder of a finished run'}
+_OUT = {'required': True, 'help': 'folder to write'}
+_INIT = {'required': True, 'help': 'folder of a finished run to start from'}
+_QUESTIONS = {
+  'required': True,
+  'help': 'file of questions: {"question", "answer": [...]} a line, or SQuAD',
+}
+
+COMMANDS = {
+  'almanac': _Command(
+    'almanac.writing.write_almanac',
+    'write the embedded corpus of an invented world, with questions',
+    {
+      '--out': _OUT | {'dest': 'folder'},
+      '--seed': {'type': int, 'help': 'of the world'},
+      '--num-documents': {'type': int, 'help': 'default 3000'},
+      '--edition': {'help': '2018 or 2020'},
+    },
+  ),
+  'prepare': _Command(
+    'runs.prepare.prepare',
+    'documents -> corpus: blocks, sentences, salient spans',
+    {
+      'sources': {
+        'nargs': '+',
+        'help': 'JSONL, SQuAD JSON or MediaWiki dump (.xml, .xml.bz2)',
+      },
+      '--out': _OUT,
+      '--vocab': {'help': 'a vocab.txt; trained on the documents if absent'},
+      '--vocab-size': {'type': int, 'help': 'of a trained vocabulary'},
+      '--block-len': {'type': int, 'help': 'most wordpieces of a block'},
+      '--entities': {'help': 'rules, spacy or none'},
+    },
+  ),
+  'ict': _Command(
+    'runs.ict.ict',
+    'warm up the embedder with the inverse cloze task',
+    {
+      '--corpus': _CORPUS,
+      '--out': _OUT,
+      '--bert': {'help': 'folder of BERT weights to start from'},
+    },
+  ),
+  'pretrain': _Command(
+    'runs.pretrain.pretrain',
+    'pre-train retriever and reader together',
+    {
+      '--corpus': _CORPUS,
+      '--init': _INIT,
+      '--out': _OUT,
+      '--probe-questions': {'help': 'questions for the recall curve'},
+    },
+  ),
+  'build-index': _Command(
+    'runs.build_index.build_index',
+    'embed all blocks with a finished run',
+    {'--run': _RUN, '--corpus': _OTHER_CORPUS},
+  ),
+  'finetune': _Command(
+    'runs.finetune.finetune',
+    'fine-tune on questions with answers',
+    {
+      '--corpus': _CORPUS,
+      '--init': _INIT,
+      '--questions': _QUESTIONS,
+      '--out': _OUT,
+    },
+  ),
+  'evaluate': _Command(
+    'runs.evaluate.evaluate',
+    'measure retrieval and answers; write metrics.json, predictions.jsonl',
+    {
+      '--run': _RUN,
+      '--questions': _QUESTIONS,
+      '--out': _OUT,
+      '--corpus': _OTHER_CORPUS,
+      '--ranker': {'help': 'retriever, bm25, gold or random'},
+      '--num-read': {'type': int, 'help': 'blocks read for a question'},
+      '--max-questions': {'type': int, 'help': 'only the first so many'},
+    },
+  ),
+  'ask': _Command(
+    'runs.ask.ask',
+    'answer questions, with the documents they were read from',
+    {
+      'questions': {'nargs': '+', 'help': 'what to ask'},
+      '--run': _RUN,
+      '--corpus': _OTHER_CORPUS,
+      '--num-read': {'type': int, 'help': 'blocks read for a question'},
+    },
+  ),
+  'quickstart': _Command(
+    'runs.quickstart.quickstart',
+    'all stages on the embedded corpus, with a report',
+    {
+      '--out': {'help': 'folder to write; default runs/quickstart'},
+      '--seeds': {'type': int, 'help': 'how many seeds to run; default 1'},
+    },
+  ),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='realm-jax',
+    description='Retrieval-augmented language model pre-training in JAX.',
+  )
+  parser.add_argument(
+    '--version', action='version', version=f'realm-jax {__version__}'
+  )
+  commands = parser.add_subparsers(dest='command', required=True)
+  for name, command in COMMANDS.items():
+    sub = commands.add_parser(name, help=command.help, description=command.help)
+    for argument, options in command.arguments.items():
+      if argument.startswith('-'):
+        # What is not given keeps the function's own default, or gin's.
+        options = {'default': argparse.SUPPRESS, **options}
+      sub.add_argument(argument, **options)
+    sub.add_argument(
+      '--gin',
+      action='append',
+      default=[],
+      metavar='FILE',
+      help='settings; may be repeated',
+    )
+    sub.add_argument(
+      '--set',
+      action='append',
+      default=[],
+      metavar='NAME=VALUE',
+      help='one setting, such as loop.LoopConfig.num_steps=500',
+    )
+  return parser
+
+
+def _cache_compilations() -> None:
+  """Compiled functions are kept between commands, in the user's cache folder."""
+  cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  os.environ.setdefault(
+    'JAX_COMPILATION_CACHE_DIR', os.path.join(cache, 'realm_jax', 'jax')
+  )
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+
+def run(arguments: Sequence[str] | None = None) -> Any:
+  """Parses a command line and runs its command; returns what that returns."""
+  parsed = vars(_parser().parse_args(arguments))
+  command = COMMANDS[parsed.pop('command')]
+  files, settings = parsed.pop('gin'), parsed.pop('set')
+  _cache_compilations()
+  module, _, name = command.function.rpartition('.')
+  function = getattr(importlib.import_module(f'realm_jax.{module}'), name)
+  if files or settings:
+    from realm_jax.config import configured
+
+    function = configured(function, files, settings)
+  return function(**parsed)
+
+
+def main() -> None:
+  """Entry point of `realm-jax`: user errors are a message and status 2."""
+  try:
+    run()
+  except (
+    UserError,
+    FileNotFoundError,
+    ImportError,
+    FloatingPointError,
+  ) as error:
+    print(f'realm-jax: {error}', file=sys.stderr)
+    sys.exit(2)
+  except KeyboardInterrupt as error:
+    print(f'realm-jax: {error or "interrupted"}', file=sys.stderr)
+    sys.exit(130)

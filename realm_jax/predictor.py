@@ -1,0 +1,96 @@
+"""Ask a fine-tuned run questions, from Python."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from realm_jax.data.qa import Question
+from realm_jax.data.qa_examples import qa_examples
+from realm_jax.errors import UserError
+from realm_jax.eval.answering import Answer, Answerer, batches_of
+from realm_jax.eval.rankers import make_ranker
+from realm_jax.eval.system import System, open_system
+
+_BATCH_SIZE = 8
+
+
+class Predictor:
+  """Answers questions with their sources.
+
+  predictor = realm_jax.Predictor.load('runs/finetune')
+  answer = predictor.ask('Who founded the Skundfield Hospital?')
+  print(answer.text, answer.documents[0].title)
+  """
+
+  def __init__(self, system: System, num_read: int = 5):
+    """Use `load`.
+
+    Args:
+      system: a fine-tuned run with its index.
+      num_read: blocks read for a question.
+    """
+    self._system = system
+    self._num_read = min(num_read, system.corpus.num_blocks)
+    self._answerer = Answerer(
+      system.run.model,
+      system.run.params,
+      system.corpus,
+      system.retriever.index,
+      system.lengths,
+    )
+
+  @classmethod
+  def load(
+    cls, run: str, corpus: str | None = None, num_read: int = 5
+  ) -> 'Predictor':
+    """Opens a fine-tuned run.
+
+    Args:
+      run: its folder.
+      corpus: folder of the corpus to search; None for the run's.
+      num_read: blocks read for a question.
+
+    Raises:
+      FileNotFoundError: no such run or corpus.
+      UserError: the run was not fine-tuned on questions with documents.
+    """
+    system = open_system(run, corpus)
+    if system.run.stage != 'finetune':
+      raise UserError(
+        f'Run {run} is one of stage {system.run.stage}: only a fine-tuned run '
+        'answers questions. Make one with: realm-jax finetune'
+      )
+    return cls(system, num_read)
+
+  def ask(self, question: str) -> Answer:
+    """The best answer to a question.
+
+    Raises:
+      UserError: the question is empty.
+    """
+    return self.ask_all([question])[0]
+
+  def ask_all(self, questions: Sequence[str]) -> list[Answer]:
+    """The best answer to each question."""
+    for number, question in enumerate(questions):
+      if not question.strip():
+        raise UserError(
+          f'Question {number + 1} is empty. Ask something, such as '
+          "'Who founded the Skundfield Hospital?'"
+        )
+    asked = [Question(question, ('',)) for question in questions]
+    examples = qa_examples(
+      asked, self._system.corpus.wordpiece, self._system.lengths
+    )
+    rank = make_ranker(
+      'retriever',
+      asked,
+      examples,
+      self._system.retriever,
+      self._system.run.params,
+    )
+    answers: list[Answer] = []
+    for rows in batches_of(len(asked), _BATCH_SIZE):
+      block_ids = rank(rows, self._num_read).astype(np.int32)
+      answers += self._answerer.answer(examples.rows(rows), block_ids)
+    return answers[: len(asked)]

@@ -1,0 +1,366 @@
+"""All of REALM, small, on the embedded corpus, with a report."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from realm_jax.almanac import write_almanac
+from realm_jax.data.examples import Lengths
+from realm_jax.data.qa import load_questions
+from realm_jax.eval.answers import answer_spans
+from realm_jax.eval.charts import curves_from_records
+from realm_jax.eval.intervals import Interval, seed_interval
+from realm_jax.eval.report import (
+  ExampleAnswer,
+  RetrievedDocument,
+  write_report,
+)
+from realm_jax.eval.tables import SummaryRow, rich_table
+from realm_jax.folders import is_whole, read_manifest, write_json
+from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.realm import RealmConfig
+from realm_jax.runs.ask import ask
+from realm_jax.runs.evaluate import evaluate
+from realm_jax.runs.finetune import FinetuneConfig, finetune
+from realm_jax.runs.ict import IctConfig, ict
+from realm_jax.runs.prepare import prepare
+from realm_jax.runs.pretrain import PretrainConfig, pretrain
+from realm_jax.train.loop import LoopConfig
+from realm_jax.train.optimizer import OptimizerConfig
+from realm_jax.train.reporting import read_metrics
+
+
+def _encoder() -> EncoderConfig:
+  return EncoderConfig(
+    hidden_size=128,
+    num_layers=2,
+    num_heads=4,
+    feed_forward_size=512,
+    max_positions=192,
+    dropout_rate=0.0,
+    attention_dropout_rate=0.0,
+    initializer_range=0.08,
+  )
+
+
+def _optimizer(learning_rate: float) -> OptimizerConfig:
+  return OptimizerConfig(learning_rate=learning_rate, bias_correction=True)
+
+
+def _stage(num_steps: int) -> LoopConfig:
+  return LoopConfig(num_steps=num_steps, log_every=20, checkpoint_every=200)
+
+
+def _field(make: Callable, *args: Any, **kwargs: Any) -> Any:
+  return dataclasses.field(default_factory=lambda: make(*args, **kwargs))
+
+
+@dataclasses.dataclass(frozen=True)
+class QuickstartConfig:
+  """Sizes that show REALM work in ten minutes on two cores.
+
+  Attributes:
+    num_documents: of the almanac.
+    world_seed: of the almanac.
+    vocab_size: of the vocabulary trained on it.
+    block_len: most wordpieces of a block.
+    num_eval_questions: test questions used; None for all.
+    model, lengths: of all stages.
+    ict, ict_loop, ict_optimizer: of the warm start.
+    pretrain, pretrain_loop, pretrain_optimizer: of REALM.
+    finetune, finetune_loop, finetune_optimizer: of question answering.
+  """
+
+  num_documents: int = 3000
+  world_seed: int = 0
+  vocab_size: int = 4000
+  block_len: int = 128
+  num_eval_questions: int | None = None
+  model: RealmConfig = _field(
+    lambda: RealmConfig(_encoder(), embed_dim=64, span_hidden_size=64)
+  )
+  lengths: Lengths = _field(
+    Lengths, query_len=48, document_len=128, multiple=16, max_masks=8
+  )
+  ict: IctConfig = _field(IctConfig, batch_size=64, reader_batch_size=32)
+  ict_loop: LoopConfig = _field(_stage, 1000)
+  ict_optimizer: OptimizerConfig = _field(_optimizer, 1e-3)
+  pretrain: PretrainConfig = _field(
+    PretrainConfig,
+    batch_size=16,
+    num_candidates=6,
+    refresh_every=50,
+    probe_every=50,
+  )
+  pretrain_loop: LoopConfig = _field(_stage, 500)
+  pretrain_optimizer: OptimizerConfig = _field(_optimizer, 3e-4)
+  finetune: FinetuneConfig = _field(
+    FinetuneConfig, batch_size=16, beam_size=50, num_read=5
+  )
+  finetune_loop: LoopConfig = _field(_stage, 500)
+  finetune_optimizer: OptimizerConfig = _field(_optimizer, 3e-4)
+
+
+def quickstart(
+  out: str = 'runs/quickstart',
+  *,
+  seeds: int = 1,
+  config: QuickstartConfig | None = None,
+  console: Console | None = None,
+) -> dict[str, Any]:
+  """Runs every stage, writes report.html and report.json, asks three questions.
+
+  Run again after an interruption it goes on where it was.
+
+  Args:
+    out: folder to write.
+    seeds: how many runs, with seeds 0, 1, ...
+    config: see QuickstartConfig.
+    console: where to print; None for the terminal.
+
+  Returns:
+    What report.json holds.
+  """
+  config = config or QuickstartConfig()
+  console = console or Console()
+  folder = Path(out)
+  almanac = prepare_almanac(folder, config, console)
+  results = [
+    run_seed(folder, almanac, config, seed, console) for seed in range(seeds)
+  ]
+  report = summarise(results)
+  write_json(folder / 'report.json', report)
+  _write_html(folder, config, report)
+  console.print(rich_table(_rows(report), title='REALM on the almanac'))
+  console.print(f'Report: {folder / "report.html"}')
+  questions = load_questions(almanac / 'questions.test.jsonl')
+  asked = [question.question for question in questions[::100][:3]]
+  ask(str(folder / 'seed0' / 'realm'), asked, console=console)
+  return report
+
+
+def prepare_almanac(
+  folder: Path, config: QuickstartConfig, console: Console
+) -> Path:
+  """Writes the almanac and its corpus, where missing; returns the former."""
+  almanac = folder / 'almanac'
+  if not is_whole(almanac):
+    write_almanac(almanac, config.world_seed, config.num_documents)
+  read_manifest(almanac, 'almanac', 'realm-jax almanac')
+  prepare(
+    [str(almanac / 'documents.jsonl')],
+    str(folder / 'corpus'),
+    vocab_size=config.vocab_size,
+    block_len=config.block_len,
+    console=console,
+  )
+  return almanac
+
+
+def run_seed(
+  folder: Path,
+  almanac: Path,
+  config: QuickstartConfig,
+  seed: int,
+  console: Console,
+) -> dict[str, dict[str, float]]:
+  """All training and evaluation with one seed.
+
+  Returns:
+    system -> metric -> value.
+  """
+  corpus = str(folder / 'corpus')
+  runs = folder / f'seed{seed}'
+
+  def timed(title: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
+    start = time.perf_counter()
+    result = function(*args, **kwargs)
+    console.print(
+      f'[dim]seed {seed}: {title}: {time.perf_counter() - start:.0f} s[/dim]'
+    )
+    return result
+
+  def with_seed(loop: LoopConfig) -> LoopConfig:
+    return dataclasses.replace(loop, seed=seed)
+
+  timed(
+    'ict',
+    ict,
+    corpus,
+    str(runs / 'ict'),
+    model=config.model,
+    config=config.ict,
+    lengths=config.lengths,
+    loop=with_seed(config.ict_loop),
+    optimizer=config.ict_optimizer,
+  )
+  timed(
+    'pretrain',
+    pretrain,
+    corpus,
+    str(runs / 'pretrain'),
+    str(runs / 'ict'),
+    probe_questions=str(almanac / 'questions.dev.jsonl'),
+    config=config.pretrain,
+    lengths=config.lengths,
+    loop=with_seed(config.pretrain_loop),
+    optimizer=config.pretrain_optimizer,
+  )
+  for name, init, reader in (
+    ('realm', 'pretrain', 'span'),
+    ('ict_only', 'ict', 'span'),
+    ('closed_book', 'pretrain', 'closed_book'),
+  ):
+    timed(
+      f'finetune {name}',
+      finetune,
+      corpus,
+      str(runs / name),
+      str(runs / init),
+      str(almanac / 'questions.train.jsonl'),
+      config=dataclasses.replace(config.finetune, reader=reader),
+      lengths=config.lengths,
+      loop=with_seed(config.finetune_loop),
+      optimizer=config.finetune_optimizer,
+    )
+
+  def measure(name: str, run: str, ranker: str = 'retriever') -> dict:
+    return timed(
+      f'evaluate {name}',
+      evaluate,
+      str(runs / run),
+      str(almanac / 'questions.test.jsonl'),
+      str(runs / 'evaluation' / name),
+      ranker=ranker,
+      max_questions=config.num_eval_questions,
+    )['metrics']
+
+  results = {}
+  for name, run, ranker in (
+    ('realm', 'realm', 'retriever'),
+    ('ict_only', 'ict_only', 'retriever'),
+    ('bm25_reader', 'realm', 'bm25'),
+    ('gold_document', 'realm', 'gold'),
+    ('closed_book', 'closed_book', 'retriever'),
+  ):
+    results[name] = _figures(measure(name, run, ranker))
+  utility = [
+    record['held_out_retrieval_utility']
+    for record in read_metrics(runs / 'pretrain')
+    if 'held_out_retrieval_utility' in record
+  ]
+  for name, run, value in (
+    ('ict_only', 'ict', utility[0]),
+    ('realm', 'pretrain', utility[-1]),
+  ):
+    results[name]['retrieval_utility'] = value
+    zero_shot = measure(f'{run}_zero_shot', run)
+    results[name]['zero_shot_recall_at_5'] = zero_shot['recall_at_5']['mean']
+  return results
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, float]:
+  names = {
+    'exact_match': 'em',
+    'f1': 'f1',
+    'recall_at_1': 'recall_at_1',
+    'recall_at_5': 'recall_at_5',
+    'recall_at_20': 'recall_at_20',
+  }
+  return {
+    short: metrics[name]['mean']
+    for name, short in names.items()
+    if name in metrics
+  }
+
+
+def summarise(results: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+  """report.json: for each system and metric the mean and the value a seed."""
+  report: dict[str, Any] = {'seeds': list(range(len(results)))}
+  for system in results[0]:
+    report[system] = {}
+    for metric in results[0][system]:
+      values = [result[system][metric] for result in results]
+      interval = seed_interval(values)
+      error = interval.standard_error
+      report[system][metric] = {
+        'mean': interval.mean,
+        'standard_error': error if len(values) > 1 else None,
+        'by_seed': values,
+      }
+  return report
+
+
+def _rows(report: dict[str, Any]) -> list[SummaryRow]:
+  def interval(figure: dict[str, Any]) -> Interval | float:
+    values = figure['by_seed']
+    return seed_interval(values) if len(values) > 1 else values[0]
+
+  return [
+    SummaryRow(
+      system,
+      {metric: interval(figure) for metric, figure in figures.items()},
+      is_reference=system == 'ict_only',
+    )
+    for system, figures in report.items()
+    if system != 'seeds'
+  ]
+
+
+def _write_html(
+  folder: Path, config: QuickstartConfig, report: dict[str, Any]
+) -> None:
+  records = {
+    f'seed {seed}': read_metrics(folder / f'seed{seed}' / 'pretrain')
+    for seed in report['seeds']
+  }
+  write_report(
+    folder / 'report.html',
+    'REALM on the almanac',
+    _rows(report),
+    curves_from_records(records),
+    _examples(folder / 'seed0' / 'evaluation' / 'realm'),
+    [
+      'ict_only: retriever and reader after the warm start, then fine-tuned. '
+      'realm: the same with retrieval-augmented pre-training in between.',
+      'bm25_reader and gold_document: the reader of realm with documents found '
+      'by BM25, and with those known to state the answer.',
+    ],
+    dataclasses.asdict(config),
+  )
+
+
+def _examples(evaluation: Path) -> list[ExampleAnswer]:
+  """Ten questions of the test set with what was read for them."""
+  lines = (evaluation / 'predictions.jsonl').read_text(encoding='utf-8')
+  predictions = [json.loads(line) for line in lines.splitlines()]
+  return [
+    ExampleAnswer(
+      question=p['question'],
+      prediction=p['prediction'],
+      answers=p['answers'],
+      is_right=bool(p['exact_match']),
+      documents=[
+        RetrievedDocument(
+          title=document['title'],
+          text=document['text'],
+          probability=document['probability'],
+          retrieval_utility=document['retrieval_utility'],
+          spans=(
+            [(p['start'], p['stop'])]
+            if document['block_id'] == p['block_id']
+            else answer_spans(document['text'], p['answers'])
+          ),
+          has_answer=hit,
+          block_id=document['block_id'],
+        )
+        for document, hit in zip(p['documents'], p['hits'], strict=False)
+      ],
+    )
+    for p in predictions[:: max(1, len(predictions) // 10)][:10]
+  ]

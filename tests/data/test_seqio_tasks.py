@@ -45,9 +45,9 @@ def documents():
     sentences = [
       f'Town number {i} was founded by Anna Field{i} in {1500 + 7 * i}.',
       'Rain.',
-      f'its river is long and green and cold and full of very old fish, so '
+      f'Its river is long and green and cold and full of very old fish, so '
       f'says the book of Otto Hill{i}.',
-      'nobody went there.',
+      'There was nobody.',
     ]
     text = ' '.join(sentences[: 1 + i % 4])
     yield {'title': f'Town {i}', 'text': text}
@@ -170,6 +170,17 @@ def test_seqio_and_grain_give_the_same_examples(corpus, name):
   assert Counter(in_order) == Counter(
     frozen(example) for shard in of_shards for example in shard
   )
+
+
+def test_sizes_are_the_sentences_that_the_trainer_reads(corpus):
+  register(corpus)
+  sizes = {}
+  for name in SENTENCE_TASKS:
+    sizes[name] = seqio.get_mixture_or_task(name).num_input_examples('train')
+    train, _ = split_sentences(corpus, HELD_OUT, name == 'realm_ssm')
+    assert sizes[name] == len(train)
+  # Those without a span are left out beforehand.
+  assert sizes['realm_ssm'] < sizes['realm_ict']
 
 
 @pytest.mark.parametrize('name', SENTENCE_TASKS)
@@ -349,7 +360,7 @@ class AsTheyAre(seqio.PassThroughFeatureConverter):
 
 def test_seqio_evaluates_answers(corpus, question_file):
   register(corpus, questions={'': {'test': question_file}})
-  answers = ['the Anna Field.', 'x', '1503 it was', 'b c']
+  answers = ['the Anna Field.', 'the', '1503 it was', 'b c']
   evaluator = seqio.Evaluator(
     'openqa',
     AsTheyAre(),

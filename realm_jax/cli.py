@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cache_compilations() -> None:
-  """Compiled functions are kept between commands, in the user's cache folder."""
+  """Keeps compiled functions between commands, in the user's cache folder."""
   cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   os.environ.setdefault(
     'JAX_COMPILATION_CACHE_DIR', os.path.join(cache, 'realm_jax', 'jax')

@@ -63,7 +63,13 @@ def _reachable(function: Callable) -> list[Callable | type]:
 def _parse(gin: Any, text: str, what: str) -> None:
   try:
     gin.parse_config(text)
-  except (ValueError, SyntaxError, ImportError, AttributeError, OSError) as error:
+  except (
+    ValueError,
+    SyntaxError,
+    ImportError,
+    AttributeError,
+    OSError,
+  ) as error:
     raise UserError(f'{what}: {str(error).strip()}') from error
 
 

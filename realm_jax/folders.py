@@ -5,6 +5,7 @@ temporary name, and renamed: a stage that was stopped leaves a folder without
 one, which no reader accepts.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -40,10 +41,8 @@ def write_json(path: Path, value: Any) -> None:
 def _package_versions() -> dict[str, str]:
   versions = {'python': sys.version.split()[0]}
   for package in _PACKAGES:
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      pass
   return versions
 
 

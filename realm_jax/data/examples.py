@@ -6,6 +6,7 @@ and so see the same examples.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from realm_jax.data.featurize import PAIR_SPECIALS, QUERY_SPECIALS
 from realm_jax.data.masking import MASKINGS, mask_sentence, salient_span
 from realm_jax.errors import UserError
 
-Example = dict[str, np.ndarray]
+Example = dict[str, Any]  # name -> numpy array or scalar
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,12 @@ class InverseCloze:
     removed = text[: sentence.start] + text[sentence.stop :]
     if not removed.strip():
       return None
-    body = removed if rng.random() < self.remove_probability else text
+    shown = removed if rng.random() < self.remove_probability else text
     query, title, body = self.corpus.wordpiece.encode_batch(
       [
         text[sentence.start : sentence.stop],
         self.corpus.title(sentence.block_id),
-        body,
+        shown,
       ]
     )
     query_room = self.lengths.query_len - QUERY_SPECIALS

@@ -1,4 +1,4 @@
-"""Quick measurements during pre-training: zero-shot recall on a few questions."""
+"""A quick measurement during pre-training: recall on a few questions."""
 
 from collections.abc import Sequence
 from typing import Any

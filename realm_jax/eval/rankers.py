@@ -1,4 +1,4 @@
-"""Ways to find blocks for questions: the retriever, and what to compare it with."""
+"""Ways to find blocks for questions: the retriever, and its rivals."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -122,7 +122,9 @@ def search(
     # [batch, k] groups
     _, groups = jax.lax.top_k(maxima.T, k)
     best_scores, block_ids = jax.lax.map(
-      lambda query: _best_of_groups(*query, block_embeds, num_blocks, k),
+      lambda query: _best_of_groups(
+        query[0], query[1], block_embeds, num_blocks, k
+      ),
       (query_embeds, groups),
     )
   block_ids = jnp.where(jnp.isneginf(best_scores), NULL_BLOCK_ID, block_ids)

@@ -1,4 +1,4 @@
-"""Jitted uses of the model outside training: embed, read, fill in. No dropout."""
+"""Jitted uses of the model outside training, without dropout."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ def make_fill_in(config: RealmConfig) -> Callable:
 
   @jax.jit
   def fill(params: Any, joint: TextInputs, mlm_positions: Array):
-    log_probs = model.apply(
+    log_probs: Array = model.apply(
       {'params': params}, joint, mlm_positions, method=Realm.mlm_log_probs
     )
     return log_probs.argmax(axis=-1), log_probs.max(axis=-1)

@@ -7,8 +7,8 @@ from typing import Any
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
-from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
 from realm_jax.folders import is_whole
+from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
 from realm_jax.refresh.embed_blocks import embed_blocks
 
 

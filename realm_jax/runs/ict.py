@@ -1,4 +1,4 @@
-"""Warm up embedder and reader: inverse cloze task, and reading one's own block."""
+"""Warm up the embedder (inverse cloze) and the reader (its own block)."""
 
 import dataclasses
 from typing import Any

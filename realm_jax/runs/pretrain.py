@@ -103,7 +103,7 @@ def pretrain(
   loop = loop or LoopConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=3e-5)
   # What the loss does not reach is not decayed either.
-  frozen = ('^reader/span_head/',)
+  frozen: tuple[str, ...] = ('^reader/span_head/',)
   if not config.train_retriever:
     frozen += ('embedder/',)
   optimizer = dataclasses.replace(

@@ -99,7 +99,7 @@ def train(
   rng = jax.random.key(config.seed)
   asked_to_stop: list[int] = []
   # A second signal is not caught: the user means it.
-  previous = {
+  previous: dict[int, Any] = {
     number: signal.signal(number, lambda n, _: _ask(asked_to_stop, n, previous))
     for number in (signal.SIGTERM, signal.SIGINT)
   }

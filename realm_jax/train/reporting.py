@@ -1,6 +1,7 @@
 """What a run says of itself: metrics.jsonl, TensorBoard, the screen."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -90,18 +91,24 @@ class Reporter:
         anew.
       num_candidates: with the null document, for warnings.
     """
-    records = [
+    kept = [
       record
       for record in read_metrics(run)
       if first_step and record['step'] <= first_step
     ]
-    self._file = open(run / METRICS_FILE, 'w', encoding='utf-8')
+    # Renamed, so that a kill at this moment does not lose them.
+    partial = run / f'{METRICS_FILE}.partial'
+    partial.write_text(
+      ''.join(f'{json.dumps(record)}\n' for record in kept), encoding='utf-8'
+    )
+    os.replace(partial, run / METRICS_FILE)
+    self._file = open(  # noqa: SIM115 (closed by close)
+      run / METRICS_FILE, 'a', encoding='utf-8'
+    )
     self._board = SummaryWriter(str(run / 'tensorboard'), purge_step=first_step)
     self._num_candidates = num_candidates
     self._shown: dict[str, float] = {}
     self._warned: set[str] = set()
-    for record in records:
-      self._write(record)
     self._progress = Progress(
       TextColumn('{task.description}'),
       BarColumn(bar_width=20),

@@ -31,17 +31,15 @@ class System:
   retriever: Retriever
 
 
-def open_system(
-  run: str, corpus: str | None = None, index: bool = True
-) -> System:
+def open_system(run: str, corpus: str | None = None) -> System:
   """Opens a finished run with its corpus.
 
-  Its index is made of its final parameters and kept in the run's folder.
+  Its index is made of its final parameters and kept in the run's folder; that
+  of a closed-book run stays empty.
 
   Args:
     run: folder of a finished run.
     corpus: folder of the corpus; None for the one it was trained on.
-    index: False leaves the index empty, for runs that need none.
 
   Raises:
     FileNotFoundError: no such run or corpus.
@@ -51,12 +49,12 @@ def open_system(
   opened = Corpus.open(corpus or loaded.corpus_folder)
   loaded.check_vocabulary(opened)
   lengths = Lengths(**loaded.settings['lengths'])
-  if index:
-    exact = ExactIndex(run_snapshot(loaded, opened, lengths).block_embeds)
+  if loaded.stage == 'closed_book':
+    index = empty_index(opened.num_blocks, loaded.model.embed_dim)
   else:
-    exact = empty_index(opened.num_blocks, loaded.model.embed_dim)
+    index = ExactIndex(run_snapshot(loaded, opened, lengths).block_embeds)
   retriever = Retriever(
-    make_embed(loaded.model, Realm.embed_queries), opened, exact, lengths
+    make_embed(loaded.model, Realm.embed_queries), opened, index, lengths
   )
   return System(loaded, opened, lengths, retriever)
 

@@ -17,7 +17,7 @@ from realm_jax.eval.intervals import bootstrap_interval
 from realm_jax.eval.rankers import make_ranker
 from realm_jax.eval.retrieval import DEFAULT_KS, hits_at_k, reciprocal_ranks
 from realm_jax.eval.system import System, open_system
-from realm_jax.folders import file_checksum, write_json
+from realm_jax.folders import file_checksum, make_folder, write_json
 from realm_jax.models.inference import make_fill_in
 from realm_jax.types import NULL_BLOCK_ID
 
@@ -56,22 +56,14 @@ def evaluate(
     UserError: the run, corpus and questions do not go together.
   """
   asked = load_questions(questions)[:max_questions]
-  closed_book = (
-    json.loads((Path(run) / 'manifest.json').read_text(encoding='utf-8')).get(
-      'stage'
-    )
-    == 'closed_book'
-    if (Path(run) / 'manifest.json').is_file()
-    else False
-  )
-  system = open_system(run, corpus, index=not closed_book)
+  system = open_system(run, corpus)
+  closed_book = system.run.stage == 'closed_book'
   examples = qa_examples(asked, system.corpus.wordpiece, system.lengths)
   if closed_book:
     predictions = _closed_book(system, asked, examples)
   else:
     predictions = _open_book(system, asked, examples, ranker, num_read)
-  folder = Path(out)
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = make_folder(out)
   with open(folder / 'predictions.jsonl', 'w', encoding='utf-8') as stream:
     for prediction in predictions:
       stream.write(json.dumps(prediction, ensure_ascii=False) + '\n')

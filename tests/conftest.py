@@ -22,7 +22,9 @@ os.environ.update(
   HF_HUB_OFFLINE='1',
 )
 for name, value in {
-  # Most of the time of a first run is compilation: a second one reuses it.
+  # Most of the time of a first run is compilation: it is done quickly rather
+  # than well, and a second run reuses it.
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
   'JAX_COMPILATION_CACHE_DIR': str(REPOSITORY / '.cache' / 'jax'),
   'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
   'TF_CPP_MIN_LOG_LEVEL': '3',
@@ -79,3 +81,48 @@ def run_python(tmp_path) -> Callable[..., str]:
     return finished.stdout
 
   return run
+
+
+@pytest.fixture(scope='session')
+def tiny_corpus(tmp_path_factory) -> Path:
+  """Folder of the corpus of tiny.documents."""
+  import tiny
+
+  return tiny.make_corpus(tmp_path_factory.mktemp('tiny'))
+
+
+@pytest.fixture(scope='session')
+def tiny_questions(tmp_path_factory) -> Path:
+  """File of tiny.questions."""
+  import tiny
+
+  folder = tmp_path_factory.mktemp('questions')
+  return tiny.write_lines(folder / 'questions.jsonl', tiny.questions())
+
+
+@pytest.fixture(scope='session')
+def tiny_start(tmp_path_factory, tiny_corpus) -> Path:
+  """Folder of a run with new parameters."""
+  import tiny
+
+  return tiny.make_untrained_run(tmp_path_factory.mktemp('start'), tiny_corpus)
+
+
+@pytest.fixture(scope='session')
+def tiny_pretrained(
+  tmp_path_factory, tiny_corpus, tiny_start, tiny_questions
+) -> Path:
+  """Folder of a pre-training run of 11 steps that was never stopped."""
+  import tiny
+
+  from realm_jax.runs.pretrain import pretrain
+
+  folder = tmp_path_factory.mktemp('pretrained') / 'run'
+  pretrain(
+    str(tiny_corpus),
+    str(folder),
+    str(tiny_start),
+    probe_questions=str(tiny_questions),
+    **tiny.PRETRAIN,
+  )
+  return folder

@@ -46,8 +46,7 @@ def write_almanac(
     UserError: an argument is out of its range.
   """
   world = make_world(seed, num_documents, edition)
-  folder = Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = folders.make_folder(folder)
   (folder / folders.MANIFEST).unlink(missing_ok=True)
   names = [DOCUMENTS, *map(questions_file, SPLITS), CHANGED_FACTS]
   counts = dict.fromkeys(names, 0)

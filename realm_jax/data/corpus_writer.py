@@ -18,7 +18,7 @@ from realm_jax.data.corpus import (
 from realm_jax.data.spans import Span
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import write_manifest
+from realm_jax.folders import make_folder, write_manifest
 
 MAX_VOCAB_SIZE = (1 << 16) - 1
 SHARD_SIZE = 1 << 17  # blocks; some 400 MB of English while it is collected
@@ -54,8 +54,7 @@ class CorpusWriter:
         f'The vocabulary has {wordpiece.size} tokens, expected at most '
         f'{MAX_VOCAB_SIZE}: a corpus keeps token ids in 16 bits.'
       )
-    self._folder = Path(folder)
-    self._folder.mkdir(parents=True, exist_ok=True)
+    self._folder = make_folder(folder)
     self._wordpiece = wordpiece
     wordpiece.save(self._folder / VOCAB)
     self._kinds = {kind: code for code, kind in enumerate(span_kinds)}

@@ -30,7 +30,7 @@ def blocks_with_answer(
     answer_ids: [batch, num_answers, answer_len] int32.
     answer_lens: [batch, num_answers] int32.
   """
-  mask = jnp.arange(body_ids.shape[-1]) < body_len[..., None]
+  mask = jnp.arange(body_ids.shape[-1])[None, None, :] < body_len[..., None]
   matches = match_answers(body_ids, mask, answer_ids, answer_lens)
   return matches.any(axis=(2, 3))
 

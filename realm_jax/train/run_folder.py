@@ -22,6 +22,7 @@ from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.folders import (
   is_whole,
+  make_folder,
   read_manifest,
   write_json,
   write_manifest,
@@ -88,7 +89,7 @@ class RunFolder:
         'model': dataclasses.asdict(model),
       }
     )
-    self.path.mkdir(parents=True, exist_ok=True)
+    make_folder(self.path)
     config_path = self.path / CONFIG_FILE
     if config_path.is_file():
       old = json.loads(config_path.read_text(encoding='utf-8'))
@@ -123,10 +124,12 @@ class RunFolder:
   def finish(self, params: Any, num_steps: int) -> None:
     """Saves the final parameters and declares the run finished."""
     save_params(self.path / 'params', params)
+    written = (self.path / 'params').rglob('*')
+    names = [str(p.relative_to(self.path)) for p in written if p.is_file()]
     write_manifest(
       self.path,
       'run',
-      [CONFIG_FILE, VOCAB_FILE],
+      [CONFIG_FILE, VOCAB_FILE, *sorted(names)],
       stage=self.stage,
       corpus_fingerprint=self._config['corpus']['fingerprint'],
       num_steps=num_steps,

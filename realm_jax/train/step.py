@@ -39,10 +39,10 @@ def _caller(config: RealmConfig, params: Any, rng: Array) -> Callable:
 def _gradient_norms(grads: Any) -> Metrics:
   """Global norm of the gradient of each part of the model, and of all."""
   norms = {
-    f'gradient_norm/{part}': optax.global_norm(tree)
+    f'gradient_norm/{part}': optax.tree.norm(tree)
     for part, tree in grads.items()
   }
-  return {**norms, 'gradient_norm': optax.global_norm(grads)}
+  return {**norms, 'gradient_norm': optax.tree.norm(grads)}
 
 
 def candidate_scores(

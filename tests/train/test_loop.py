@@ -1,0 +1,193 @@
+"""The loop, with a step that only counts."""
+
+import os
+import signal
+
+import jax.numpy as jnp
+import pytest
+
+from realm_jax.errors import UserError
+from realm_jax.train.loop import Event, Interrupted, LoopConfig, train
+from realm_jax.train.state import TrainState
+
+
+class FakeCheckpoints:
+  def __init__(self):
+    self.saved = []
+
+  def save(self, state, host):
+    self.saved.append((int(state.step), host))
+
+
+class FakeReporter:
+  def __init__(self):
+    self.reports = []
+    self.closed = False
+
+  def report(self, step, metrics):
+    self.reports.append((step, {n: float(v) for n, v in metrics.items()}))
+
+  def advance(self, step):
+    pass
+
+  def close(self):
+    self.closed = True
+
+
+class Run:
+  """What train is called with, and what it did."""
+
+  def __init__(self, first_step=0, losses=None, events=(), **config):
+    self.order = []
+    self.config = LoopConfig(
+      **{'num_steps': 7, 'log_every': 2, 'checkpoint_every': 3, **config}
+    )
+    self.checkpoints, self.reporter = FakeCheckpoints(), FakeReporter()
+    self.state = TrainState(jnp.int32(first_step), {'w': jnp.float32(0)}, ())
+    self.losses = losses or {}
+    self.events = events
+    self.batches = first_step
+    self.on_batch = lambda number: None
+
+  def next_batch(self, state):
+    self.batches += 1
+    self.order.append(f'batch {self.batches}')
+    self.on_batch(self.batches)
+    return self.batches, {'index_age': 5.0}
+
+  def step(self, state, batch, rng):
+    del rng
+    self.order.append(f'step {batch}')
+    loss = self.losses.get(batch, float(batch))
+    state = TrainState(
+      state.step + 1, {'w': state.params['w'] + batch}, state.opt_state
+    )
+    return state, {'loss': jnp.float32(loss)}
+
+  def __call__(self):
+    return train(
+      self.state,
+      self.step,
+      self.next_batch,
+      self.config,
+      self.checkpoints,
+      self.reporter,
+      lambda: {'batches': self.batches},
+      self.events,
+      lambda: self.order.append('after save'),
+    )
+
+
+def test_all_steps_are_done_logged_and_saved():
+  run = Run()
+  state = run()
+  assert int(state.step) == 7
+  assert float(state.params['w']) == sum(range(1, 8))
+  assert run.checkpoints.saved == [(n, {'batches': n}) for n in (3, 6, 7)]
+  assert [step for step, _ in run.reporter.reports] == [2, 4, 6]
+  assert run.reporter.reports[0][1] == {'loss': 2.0, 'index_age': 5.0}
+  assert run.order.count('after save') == 3
+  assert run.reporter.closed
+
+
+def test_metrics_are_read_when_the_next_step_has_been_sent():
+  run = Run(losses={2: float('nan')}, checkpoint_every=100)
+  with pytest.raises(FloatingPointError, match='loss of step 2 is nan'):
+    run()
+  assert run.order[-1] == 'step 3'
+  assert run.checkpoints.saved == []
+  assert run.reporter.closed
+
+
+def test_a_state_that_diverged_is_not_saved():
+  run = Run(losses={3: float('inf')})
+  with pytest.raises(FloatingPointError, match='loss of step 3 is inf'):
+    run()
+  assert run.checkpoints.saved == []
+
+
+def test_events_happen_at_the_start_when_due_and_at_the_end():
+  seen = []
+
+  def action(name):
+    def act(state):
+      seen.append((name, int(state.step), float(state.params['w'])))
+      return {name: 1.0} if name == 'probe' else {}
+
+    return act
+
+  run = Run(events=[Event(4, action('refresh')), Event(3, action('probe'))])
+  run()
+  assert seen == [
+    ('refresh', 0, 0.0),
+    ('probe', 0, 0.0),
+    ('probe', 3, 6.0),
+    ('refresh', 4, 10.0),
+    ('probe', 6, 21.0),
+    ('refresh', 7, 28.0),
+    ('probe', 7, 28.0),
+  ]
+  probed = [step for step, m in run.reporter.reports if 'probe' in m]
+  assert probed == [0, 3, 6, 7]
+
+
+def test_events_precede_the_checkpoint_of_their_step():
+  order = []
+  run = Run(events=[Event(3, lambda state: order.append('event') or {})])
+  save = run.checkpoints.save
+  run.checkpoints.save = lambda state, host: (
+    order.append('save'),
+    save(state, host),
+  )
+  run()
+  assert order == ['event', 'event', 'save', 'event', 'save', 'event', 'save']
+
+
+def test_on_resuming_nothing_happens_twice():
+  seen = []
+  run = Run(
+    first_step=3, events=[Event(3, lambda s: seen.append(int(s.step)) or {})]
+  )
+  run()
+  assert seen == [6, 7]
+  assert [step for step, _ in run.checkpoints.saved] == [6, 7]
+  assert run.order[0] == 'batch 4'
+
+
+def test_a_run_that_is_at_its_end_does_nothing():
+  run = Run(first_step=7)
+  assert int(run().step) == 7
+  assert run.order == []
+  assert run.checkpoints.saved == []
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_after_its_step_and_saves(number):
+  before = signal.getsignal(number)
+  run = Run()
+  run.on_batch = lambda batch: batch == 5 and os.kill(os.getpid(), number)
+  with pytest.raises(Interrupted, match='Stopped after 5 steps'):
+    run()
+  assert run.checkpoints.saved == [(3, {'batches': 3}), (5, {'batches': 5})]
+  assert signal.getsignal(number) == before
+
+
+def test_a_second_signal_is_not_waited_for():
+  run = Run()
+
+  def interrupt_twice(batch):
+    if batch == 5:
+      os.kill(os.getpid(), signal.SIGINT)
+      os.kill(os.getpid(), signal.SIGINT)
+
+  run.on_batch = interrupt_twice
+  with pytest.raises(KeyboardInterrupt) as caught:
+    run()
+  assert not isinstance(caught.value, Interrupted)
+  assert [step for step, _ in run.checkpoints.saved] == [3]
+
+
+@pytest.mark.parametrize('name', ['num_steps', 'log_every', 'checkpoint_every'])
+def test_counts_below_one_are_refused(name):
+  with pytest.raises(UserError, match=rf'LoopConfig\.{name} is 0'):
+    LoopConfig(**{name: 0})

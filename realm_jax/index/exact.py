@@ -81,7 +81,8 @@ def _best_of_groups(
 ) -> tuple[jax.Array, jax.Array]:
   """The k best rows of some groups for one query: scores and ids, [k] each."""
   # Ascending, so that ties go to the lower block id.
-  rows = jnp.sort(groups)[:, None] * GROUP_SIZE + jnp.arange(GROUP_SIZE)
+  # [k, group_size]
+  rows = (jnp.sort(groups) * GROUP_SIZE)[:, None] + jnp.arange(GROUP_SIZE)[None]
   rows = rows.reshape(-1)
   scores = _scores(block_embeds[rows], query_embed[None, :])[:, 0]
   scores = jnp.where(rows < num_blocks, scores, -jnp.inf)
@@ -103,6 +104,9 @@ def search(
 
   Returns:
     [batch, k] float32 scores and int32 ids, best first, ties to the lower id.
+
+  Raises:
+    ValueError: k exceeds the capacity, or embed_dim differs.
   """
   sizes = check_shapes(
     query_embeds=(query_embeds, 'batch embed_dim'),
@@ -134,6 +138,16 @@ def search(
 @functools.partial(jax.jit, donate_argnums=0)
 def _write_rows(table: Array, rows: Array, block_embeds: Array) -> jax.Array:
   return table.at[rows].set(block_embeds.astype(table.dtype))
+
+
+def _check_finite(block_ids: np.ndarray, block_embeds: Array) -> None:
+  """Raises UserError if an embedding is not finite, naming its block."""
+  finite = np.asarray(jnp.isfinite(jnp.asarray(block_embeds)).all(axis=1))
+  if not finite.all():
+    raise UserError(
+      f'The embedding of block {block_ids[np.argmin(finite)]} is not finite: '
+      'the parameters that made it have diverged. Lower the learning rate.'
+    )
 
 
 class ExactIndex:
@@ -178,12 +192,7 @@ class ExactIndex:
         f'The new embeddings have shape {tuple(block_embeds.shape)}, the '
         f'index holds up to {capacity} of width {embed_dim}. Build a new index.'
       )
-    finite = np.asarray(jnp.isfinite(jnp.asarray(block_embeds)).all(axis=1))
-    if not finite.all():
-      raise UserError(
-        f'The embedding of block {int(np.argmin(finite))} is not finite: the '
-        'parameters that made it have diverged. Lower the learning rate.'
-      )
+    _check_finite(np.arange(num_blocks), block_embeds)
     padding = ((0, capacity - num_blocks), (0, 0))
     self.block_embeds = jnp.pad(
       jnp.asarray(block_embeds, self.block_embeds.dtype), padding
@@ -197,7 +206,18 @@ class ExactIndex:
     Args:
       rows: [num_rows] int; block ids.
       block_embeds: [num_rows, embed_dim] float.
+
+    Raises:
+      ValueError: a row is no block's.
+      UserError: an embedding is not finite.
     """
+    ids = np.asarray(rows)
+    if ids.size and not (ids.min() >= 0 and ids.max() < self.num_blocks):
+      raise ValueError(
+        f'rows lie in [{ids.min()}, {ids.max()}], expected 0 to '
+        f'{self.num_blocks - 1}.'
+      )
+    _check_finite(ids, block_embeds)
     self.block_embeds = _write_rows(self.block_embeds, rows, block_embeds)
 
   def check_k(self, k: int) -> None:

@@ -8,14 +8,14 @@ from realm_jax.almanac.draws import Draws, streams
 from realm_jax.almanac.plan import Draft, Plan
 from realm_jax.almanac.world import EDITIONS, Entity, Fact, Province, World
 
-_DECOY_PERCENT = 50  # of the sentences that state nothing
+_DECOY_PERCENT = 25  # of the sentences that state nothing
 _OPENING_PERCENT = 40  # of the miscellanies have one
-_SHORT_PERCENT = 30  # of sentences of an own article say 'the poet'
+_SHORT_PERCENT = 10  # of sentences of an own article say 'the poet'
 _LENGTH = (5, 6)  # sentences, at least and at most, where facts allow it
-_ROLL_PERCENT = 80  # of articles around something also list mere names
+_ROLL_PERCENT = 20  # of articles around something also list mere names
 _ROLL_NAMES = 4
 _TRIES = 12
-_COMBINE_PERCENT = 70  # of pairs of facts that can share a sentence do
+_COMBINE_PERCENT = 40  # of pairs of facts that can share a sentence do
 
 
 class Document(NamedTuple):

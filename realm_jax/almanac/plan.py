@@ -14,13 +14,13 @@ from realm_jax.almanac.scenery import MISCELLANIES, TOPICS, Miscellany
 from realm_jax.almanac.world import Entity, Fact, Province, World
 
 _ONE_PERCENT = 10  # of facts are to be stated once ...
-_TWO_PERCENT = 86  # ... twice; the others three times
-_OWN_PERCENT = 35  # of facts stand in the subject's own article
+_TWO_PERCENT = 25  # ... twice; the others three times
+_OWN_PERCENT = 60  # of facts stand in the subject's own article
 # where another statement goes, if there is such an article and it has room
 _ANSWER_PERCENT = 25  # to one around the answer
-_SUBJECT_PERCENT = 5  # to another one around the subject
-_TIE_PERCENT = 40  # to one around somebody the subject has ties with
-_MAX_LOAD = {'own': 4, 'around': 3, 'miscellany': 5}
+_SUBJECT_PERCENT = 25  # to another one around the subject
+_TIE_PERCENT = 25  # to one around somebody the subject has ties with
+_MAX_LOAD = {'own': 5, 'around': 5, 'miscellany': 6}
 _TRIES = 30
 _TIE_REACH = 3  # people are coupled with those at most so many places away
 

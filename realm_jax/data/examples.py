@@ -12,7 +12,7 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.featurize import PAIR_SPECIALS, QUERY_SPECIALS
-from realm_jax.data.masking import MASKINGS, mask_sentence, salient_span
+from realm_jax.data.masking import MASKINGS, mask_sentence
 from realm_jax.errors import UserError
 
 Example = dict[str, Any]  # name -> numpy array or scalar
@@ -53,7 +53,8 @@ class Lengths:
     return self.query_len + self.document_len
 
 
-def _padded(values: np.ndarray, length: int) -> np.ndarray:
+def padded(values: np.ndarray, length: int) -> np.ndarray:
+  """[length] int32: the values, cut or filled up with zeros."""
   out = np.zeros(length, np.int32)
   out[: len(values)] = values[:length]
   return out
@@ -110,11 +111,11 @@ class MaskedSentences:
       return None
     max_masks = self.lengths.max_masks
     return {
-      'query_ids': _padded(masked.token_ids, room),
+      'query_ids': padded(masked.token_ids, room),
       'query_lens': np.int32(masked.token_ids.size),
-      'mlm_positions': _padded(masked.positions + 1, max_masks),
-      'mlm_targets': _padded(masked.targets, max_masks),
-      'mlm_mask': _padded(np.ones(masked.targets.size, np.int32), max_masks),
+      'mlm_positions': padded(masked.positions + 1, max_masks),
+      'mlm_targets': padded(masked.targets, max_masks),
+      'mlm_mask': padded(np.ones(masked.targets.size, np.int32), max_masks),
       'source_block_id': np.int32(sentence.block_id),
       'sentence_id': np.int32(sentence_id),
     }
@@ -141,9 +142,7 @@ class InverseCloze:
 
     Returns:
       query_ids [query_len - 2], query_lens [], title_ids, body_ids
-      [document_len - 3], title_lens, body_lens [], block_id [], span_pieces
-      [max_masks], num_span_pieces []; all int32. The last two tell the pieces
-      of one salient span of the sentence, for warming up the reader.
+      [document_len - 3], title_lens, body_lens [], block_id []; all int32.
     """
     sentence = self.corpus.sentences[sentence_id]
     text = self.corpus.text(sentence.block_id)
@@ -160,19 +159,15 @@ class InverseCloze:
       ]
     )
     query_room = self.lengths.query_len - QUERY_SPECIALS
-    span = salient_span(sentence, query, rng)
-    span = span[span < query_room]
     room = self.lengths.document_len - PAIR_SPECIALS
     return {
-      'query_ids': _padded(query.token_ids, query_room),
+      'query_ids': padded(query.token_ids, query_room),
       'query_lens': np.int32(min(query.token_ids.size, query_room)),
-      'title_ids': _padded(title.token_ids, room),
+      'title_ids': padded(title.token_ids, room),
       'title_lens': np.int32(min(title.token_ids.size, room)),
-      'body_ids': _padded(body.token_ids, room),
+      'body_ids': padded(body.token_ids, room),
       'body_lens': np.int32(min(body.token_ids.size, room)),
       'block_id': np.int32(sentence.block_id),
-      'span_pieces': _padded(span, self.lengths.max_masks),
-      'num_span_pieces': np.int32(min(span.size, self.lengths.max_masks)),
     }
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from realm_jax.data.corpus import Sentence
+from realm_jax.data.spans import Span
 from realm_jax.data.wordpiece import Encoding
 
 _SPAN_LENGTH_P = 0.2
@@ -40,24 +41,34 @@ class MaskedSentence(NamedTuple):
 Masking = Callable[[Sentence, Encoding, np.random.Generator], np.ndarray]
 
 
-def salient_span(
+def draw_span(
   sentence: Sentence, encoding: Encoding, rng: np.random.Generator
-) -> np.ndarray:
-  """Pieces of one salient span, drawn uniformly from those of the sentence.
+) -> tuple[Span, np.ndarray] | None:
+  """One salient span, drawn uniformly from those of the sentence.
 
-  Spans that cover no whole piece cannot be drawn. [num_masks] int64, ascending.
+  Spans that cover no whole piece cannot be drawn.
+
+  Returns:
+    The span and its pieces, [num_masks] int64, ascending; None if there is
+    none to draw.
   """
-  pieces = [
-    np.flatnonzero(
+  drawable = []
+  for span in sentence.spans:
+    pieces = np.flatnonzero(
       (encoding.starts >= span.start - sentence.start)
       & (encoding.stops <= span.stop - sentence.start)
     )
-    for span in sentence.spans
-  ]
-  pieces = [indices for indices in pieces if indices.size]
-  if not pieces:
-    return np.zeros(0, np.int64)
-  return pieces[rng.integers(len(pieces))]
+    if pieces.size:
+      drawable.append((span, pieces))
+  return drawable[rng.integers(len(drawable))] if drawable else None
+
+
+def salient_span(
+  sentence: Sentence, encoding: Encoding, rng: np.random.Generator
+) -> np.ndarray:
+  """Pieces of one salient span: see draw_span. [num_masks] int64, ascending."""
+  drawn = draw_span(sentence, encoding, rng)
+  return np.zeros(0, np.int64) if drawn is None else drawn[1]
 
 
 def random_span(

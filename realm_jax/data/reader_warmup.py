@@ -1,34 +1,84 @@
-"""Batches that teach a reader to read: a sentence beside its own block.
+"""Batches that teach a reader to read, before it has a retriever to read with.
 
-BERT learns to copy between two segments of one document while it is trained; a
-reader that starts from nothing has not. Here sentence and block are read
-together, the block with the sentence in it; pieces are blanked out all over,
-and in most rows a salient span of the sentence as well, as in pre-training.
+BERT learns to copy between two segments while it is trained; a reader that
+starts from nothing has not. Here a sentence is read beside a companion (see
+data.companions), or its own block where it has none; pieces are blanked out all
+over, and in most rows a salient span of the sentence as well, as in
+pre-training.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
+from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.examples import Example, Lengths
-from realm_jax.data.featurize import Ragged, joint_inputs
-from realm_jax.types import ReaderBatch, TextInputs
+from realm_jax.data.examples import Example, Lengths, example_rng, padded
+from realm_jax.data.featurize import QUERY_SPECIALS, Ragged, joint_inputs
+from realm_jax.data.masking import draw_span
+from realm_jax.types import NULL_BLOCK_ID, ReaderBatch, TextInputs
 
 _MASK_RATE = 0.25
 _SPAN_RATE = 0.7
 
 
+@dataclass(frozen=True)
+class Readings:
+  """What is blanked out of a sentence, and which block it is read beside.
+
+  Attributes:
+    corpus: where the sentences come from.
+    companions: of the corpus.
+    lengths: see Lengths.
+    seed: of the choices.
+  """
+
+  corpus: Corpus
+  companions: Companions
+  lengths: Lengths
+  seed: int = 0
+
+  def __call__(self, sentence_id: int, epoch: int = 0) -> Example:
+    """One example.
+
+    Returns:
+      span_pieces [max_masks], num_span_pieces [], read_block_id []; all int32.
+      No pieces for a sentence without salient span.
+    """
+    sentence = self.corpus.sentences[sentence_id]
+    text = self.corpus.text(sentence.block_id)
+    encoding = self.corpus.wordpiece.encode(
+      text[sentence.start : sentence.stop]
+    )
+    rng = example_rng(self.seed, epoch, sentence_id)
+    drawn = draw_span(sentence, encoding, rng)
+    pieces, block_id = np.zeros(0, np.int64), NULL_BLOCK_ID
+    if drawn is not None:
+      span, pieces = drawn
+      block_id = self.companions.choose(sentence, span, rng)
+    if block_id == NULL_BLOCK_ID:
+      block_id = sentence.block_id
+    pieces = pieces[pieces < self.lengths.query_len - QUERY_SPECIALS]
+    max_masks = self.lengths.max_masks
+    return {
+      'span_pieces': padded(pieces, max_masks),
+      'num_span_pieces': np.int32(min(pieces.size, max_masks)),
+      'read_block_id': np.int32(block_id),
+    }
+
+
 def reader_batch(
   examples: Example, corpus: Corpus, lengths: Lengths, rng: np.random.Generator
 ) -> ReaderBatch:
-  """Sentences with their blocks, a quarter of the pieces blanked out.
+  """Sentences beside blocks, a quarter of the pieces blanked out.
 
   Args:
-    examples: of InverseCloze, stacked: [batch, ...].
+    examples: of InverseCloze and Readings together, stacked: [batch, ...].
     corpus: the blocks.
     lengths: joint_len and multiple are used.
     rng: decides what is blanked out.
   """
-  blocks = corpus.gather(examples['block_id'][:, None])
+  blocks = corpus.gather(examples['read_block_id'][:, None])
   joint = joint_inputs(
     Ragged(examples['query_ids'], examples['query_lens']),
     blocks,

@@ -163,7 +163,6 @@ def _sentence_tasks(
   masks = dict.fromkeys(
     ('mlm_positions', 'mlm_targets', 'mlm_mask'), (lengths.max_masks,)
   )
-  span = {'span_pieces': (lengths.max_masks,), 'num_span_pieces': ()}
   room = (lengths.document_len - PAIR_SPECIALS,)
   document = {
     'title_ids': room,
@@ -201,7 +200,7 @@ def _sentence_tasks(
     ICT_TASK,
     False,
     InverseCloze(corpus, lengths, seed),
-    {**query, **document, **span, 'block_id': ()},
+    {**query, **document, 'block_id': ()},
   )
   return [*masked, ict]
 

@@ -1,12 +1,14 @@
 """Warm up the embedder (inverse cloze) and the reader (its own block)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from realm_jax.data.batches import Batches
+from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import (
   Example,
@@ -15,7 +17,7 @@ from realm_jax.data.examples import (
   split_sentences,
 )
 from realm_jax.data.featurize import Ragged, document_inputs, query_inputs
-from realm_jax.data.reader_warmup import reader_batch
+from realm_jax.data.reader_warmup import Readings, reader_batch
 from realm_jax.errors import UserError
 from realm_jax.models.bert_weights import encoder_config_from, load_bert
 from realm_jax.models.copying_init import copying_init
@@ -103,6 +105,24 @@ class IctSource:
     """Nothing is kept."""
 
 
+def _make_example(
+  corpus: Corpus, lengths: Lengths, config: 'IctConfig', seed: int
+) -> Callable[[int, int], Example | None]:
+  """Examples of InverseCloze, and of Readings where the reader learns."""
+  inverse_cloze = InverseCloze(corpus, lengths, seed)
+  if not config.reader_batch_size:
+    return inverse_cloze
+  readings = Readings(corpus, Companions(corpus), lengths, seed)
+
+  def make_example(sentence_id: int, epoch: int) -> Example | None:
+    example = inverse_cloze(sentence_id, epoch)
+    if example is None:
+      return None
+    return {**example, **readings(sentence_id, epoch)}
+
+  return make_example
+
+
 @dataclasses.dataclass(frozen=True)
 class IctConfig:
   """What the warm start is about.
@@ -110,7 +130,7 @@ class IctConfig:
   Attributes:
     batch_size: sentences, and so blocks to choose among, a step.
     reader_batch_size: sentences a step that also warm up the reader, which
-      learns to read them beside their own blocks; 0 leaves the reader as it is.
+      learns to read them beside other blocks; 0 leaves the reader as it is.
     copying_init: start a reader that is made anew as models.copying_init has
       it; has no effect with `bert`.
     num_held_out: sentences with spans that are kept out of all training.
@@ -200,7 +220,7 @@ def ict(
   train_ids, _ = split_sentences(opened, config.num_held_out, with_spans=False)
   batches = Batches(
     train_ids,
-    InverseCloze(opened, lengths, loop.seed),
+    _make_example(opened, lengths, config, loop.seed),
     config.batch_size,
     loop.seed,
   )

@@ -35,29 +35,31 @@ from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.reporting import read_metrics
 
 
-def _encoder() -> EncoderConfig:
-  return EncoderConfig(
-    hidden_size=128,
-    num_layers=2,
-    num_heads=4,
-    feed_forward_size=512,
-    max_positions=192,
-    dropout_rate=0.0,
-    attention_dropout_rate=0.0,
-    initializer_range=0.08,
-  )
-
-
-def _optimizer(learning_rate: float) -> OptimizerConfig:
-  return OptimizerConfig(learning_rate=learning_rate, bias_correction=True)
-
-
-def _stage(num_steps: int) -> LoopConfig:
-  return LoopConfig(num_steps=num_steps, log_every=20, checkpoint_every=200)
-
-
-def _field(make: Callable, *args: Any, **kwargs: Any) -> Any:
-  return dataclasses.field(default_factory=lambda: make(*args, **kwargs))
+_ENCODER = EncoderConfig(
+  hidden_size=128,
+  num_layers=2,
+  num_heads=4,
+  feed_forward_size=256,
+  max_positions=192,
+  dropout_rate=0.0,
+  attention_dropout_rate=0.0,
+  # about 1 / sqrt(hidden_size); BERT's 0.02 suits a width of 768
+  initializer_range=0.08,
+)
+_MODEL = RealmConfig(_ENCODER, embed_dim=64, span_hidden_size=64)
+_LENGTHS = Lengths(query_len=48, document_len=128, multiple=16, max_masks=8)
+_LOOP = LoopConfig(num_steps=400, log_every=20, checkpoint_every=200)
+_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, bias_correction=True)
+_ICT = IctConfig(batch_size=32, reader_batch_size=32)
+_ICT_LOOP = dataclasses.replace(_LOOP, num_steps=1200)
+_ICT_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-3)
+_PRETRAIN = PretrainConfig(
+  batch_size=16, num_candidates=6, refresh_every=50, probe_every=50
+)
+_PRETRAIN_OPTIMIZER = dataclasses.replace(
+  _OPTIMIZER, learning_rate=5e-4, slowed=(('^embedder/', 0.5),)
+)
+_FINETUNE = FinetuneConfig(batch_size=16, beam_size=50, num_read=5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +72,11 @@ class QuickstartConfig:
     vocab_size: of the vocabulary trained on it.
     block_len: most wordpieces of a block.
     num_eval_questions: test questions used; None for all.
-    model, lengths: of all stages.
-    ict, ict_loop, ict_optimizer: of the warm start.
-    pretrain, pretrain_loop, pretrain_optimizer: of REALM.
-    finetune, finetune_loop, finetune_optimizer: of question answering.
+    model: of all stages.
+    lengths: of all stages.
+    ict: the warm start, with ict_loop and ict_optimizer.
+    pretrain: REALM, with pretrain_loop and pretrain_optimizer.
+    finetune: question answering, with finetune_loop and finetune_optimizer.
   """
 
   num_documents: int = 3000
@@ -81,29 +84,17 @@ class QuickstartConfig:
   vocab_size: int = 4000
   block_len: int = 128
   num_eval_questions: int | None = None
-  model: RealmConfig = _field(
-    lambda: RealmConfig(_encoder(), embed_dim=64, span_hidden_size=64)
-  )
-  lengths: Lengths = _field(
-    Lengths, query_len=48, document_len=128, multiple=16, max_masks=8
-  )
-  ict: IctConfig = _field(IctConfig, batch_size=64, reader_batch_size=32)
-  ict_loop: LoopConfig = _field(_stage, 1000)
-  ict_optimizer: OptimizerConfig = _field(_optimizer, 1e-3)
-  pretrain: PretrainConfig = _field(
-    PretrainConfig,
-    batch_size=16,
-    num_candidates=6,
-    refresh_every=50,
-    probe_every=50,
-  )
-  pretrain_loop: LoopConfig = _field(_stage, 500)
-  pretrain_optimizer: OptimizerConfig = _field(_optimizer, 3e-4)
-  finetune: FinetuneConfig = _field(
-    FinetuneConfig, batch_size=16, beam_size=50, num_read=5
-  )
-  finetune_loop: LoopConfig = _field(_stage, 500)
-  finetune_optimizer: OptimizerConfig = _field(_optimizer, 3e-4)
+  model: RealmConfig = _MODEL
+  lengths: Lengths = _LENGTHS
+  ict: IctConfig = _ICT
+  ict_loop: LoopConfig = _ICT_LOOP
+  ict_optimizer: OptimizerConfig = _ICT_OPTIMIZER
+  pretrain: PretrainConfig = _PRETRAIN
+  pretrain_loop: LoopConfig = _LOOP
+  pretrain_optimizer: OptimizerConfig = _PRETRAIN_OPTIMIZER
+  finetune: FinetuneConfig = _FINETUNE
+  finetune_loop: LoopConfig = _LOOP
+  finetune_optimizer: OptimizerConfig = _OPTIMIZER
 
 
 def quickstart(

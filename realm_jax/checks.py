@@ -1,6 +1,26 @@
-"""Named-shape checks: errors that say which argument disagrees, and how."""
+"""Checks of shapes and settings: errors that say which disagrees, and how."""
 
 from typing import Any
+
+from realm_jax.errors import UserError
+
+
+def check_at_least(config: Any, **least: int) -> None:
+  """Checks fields of a configuration dataclass.
+
+  Args:
+    config: the dataclass.
+    **least: field name -> the smallest value it may have.
+
+  Raises:
+    UserError: a value is smaller.
+  """
+  for name, bound in least.items():
+    if getattr(config, name) < bound:
+      raise UserError(
+        f'{type(config).__name__}.{name} is {getattr(config, name)}, expected '
+        f'at least {bound}.'
+      )
 
 
 def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:

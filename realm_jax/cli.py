@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from realm_jax import __version__
-from realm_jax.errors import UserError
+from realm_jax.errors import USER_ERRORS
 
 
 class _Command(NamedTuple):
@@ -190,14 +190,9 @@ def main() -> None:
   """Entry point of `realm-jax`: user errors are a message and status 2."""
   try:
     run()
-  except (
-    UserError,
-    FileNotFoundError,
-    ImportError,
-    FloatingPointError,
-  ) as error:
+  except USER_ERRORS as error:
     print(f'realm-jax: {error}', file=sys.stderr)
     sys.exit(2)
   except KeyboardInterrupt as error:
-    print(f'realm-jax: {error or "interrupted"}', file=sys.stderr)
+    print(f'realm-jax: {str(error) or "interrupted"}', file=sys.stderr)
     sys.exit(130)

@@ -13,13 +13,15 @@ A dataclass of which something is bound is handed to the function by itself.
 """
 
 import dataclasses
+import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from realm_jax.errors import UserError
+from realm_jax.errors import USER_ERRORS, UserError
 
 _HEADER = 'from __gin__ import dynamic_registration'
 
@@ -49,7 +51,7 @@ def _selector(target: Callable | type) -> str:
 
 def _import_line(target: Callable | type) -> str:
   package, _, module = target.__module__.rpartition('.')
-  return f'from {package} import {module}'
+  return f'from {package} import {module}' if package else f'import {module}'
 
 
 def _reachable(function: Callable) -> list[Callable | type]:
@@ -68,6 +70,7 @@ def _parse(gin: Any, text: str, what: str) -> None:
     SyntaxError,
     ImportError,
     AttributeError,
+    NameError,
     OSError,
   ) as error:
     raise UserError(f'{what}: {str(error).strip()}') from error
@@ -101,11 +104,16 @@ def configured(
   for path in files:
     if not Path(path).is_file():
       raise FileNotFoundError(f'There is no gin file {path}.')
-    text = Path(path).read_text(encoding='utf-8')
+    try:
+      text = Path(path).read_text(encoding='utf-8')
+    except UnicodeDecodeError as error:
+      raise UserError(
+        f'gin file {path}: invalid UTF-8 at byte {error.start}.'
+      ) from error
     _parse(gin, text, f'gin file {path}')
   for setting in settings:
     name, equals, value = setting.partition('=')
-    if not equals:
+    if not equals or not name.strip():
       raise UserError(
         f'--set {setting!r} is not of the form NAME=VALUE, such as '
         'loop.LoopConfig.num_steps=500.'
@@ -114,7 +122,25 @@ def configured(
   _hand_over_dataclasses(gin, header, function)
   _parse(gin, f'{header}RUN = @{_selector(function)}', 'gin')
   _check_references(gin)
-  return gin.query_parameter('%RUN').scoped_configurable_fn
+  _check_values(gin, function)
+  return _without_notes(gin.query_parameter('%RUN').scoped_configurable_fn)
+
+
+def _without_notes(function: Callable) -> Callable:
+  """Takes gin's notes about where it was off the messages of user errors."""
+
+  @functools.wraps(function)
+  def call(*args: Any, **kwargs: Any) -> Any:
+    try:
+      return function(*args, **kwargs)
+    except USER_ERRORS as error:
+      message, note, _ = str(error).partition('\n  In call to configurable')
+      if not note:
+        raise
+      kind = next(kind for kind in USER_ERRORS if isinstance(error, kind))
+      raise kind(message).with_traceback(error.__traceback__) from None
+
+  return call
 
 
 def _hand_over_dataclasses(gin: Any, header: str, function: Callable) -> None:
@@ -156,6 +182,50 @@ def _check_references(gin: Any) -> None:
       f'gin: {", ".join(sorted(defined - used))} is defined but used nowhere. '
       'Is the name misspelt?'
     )
+
+
+def _check_values(gin: Any, function: Callable) -> None:
+  """Refuses values of another type, and fields that have none."""
+  for target in _reachable(function):
+    bound = gin.config._CONFIG.get(
+      ('', f'{target.__module__}.{target.__name__}')
+    )
+    if bound is None:
+      continue
+    hints = typing.get_type_hints(target)
+    for name, value in bound.items():
+      is_reference = isinstance(value, gin.config.ConfigurableReference)
+      if not is_reference and not _fits(value, hints.get(name, Any)):
+        expected = getattr(hints[name], '__name__', str(hints[name]))
+        raise UserError(
+          f'{target.__name__}.{name} is {value!r}, expected {expected}.'
+        )
+    if dataclasses.is_dataclass(target):
+      missing = [
+        parameter.name
+        for parameter in inspect.signature(target).parameters.values()
+        if parameter.default is parameter.empty and parameter.name not in bound
+      ]
+      if missing:
+        raise UserError(
+          f'{_selector(target)}.{missing[0]} has no default: set it as well.'
+        )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Whether a value is what an annotation says, as far as can be told."""
+  options = typing.get_args(hint)
+  origin = typing.get_origin(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, option) for option in options)
+  if hint in (int, float):
+    numbers = int if hint is int else (int, float)
+    return isinstance(value, numbers) and not isinstance(value, bool)
+  if isinstance(origin, type) and issubclass(origin, Sequence):
+    return isinstance(value, (list, tuple))
+  if hint in (bool, str, types.NoneType) or dataclasses.is_dataclass(hint):
+    return isinstance(value, hint)
+  return True
 
 
 def defaults(function: Callable) -> Mapping[str, Any]:

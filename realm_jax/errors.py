@@ -1,4 +1,4 @@
-"""The error that is the user's to mend."""
+"""The errors that are the user's to mend."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
   The command line prints its message alone and exits with status 2. Anything
   else that escapes is a defect of this library and keeps its traceback.
   """
+
+
+# All of which the command line prints the message alone.
+USER_ERRORS = (UserError, FileNotFoundError, ImportError, FloatingPointError)

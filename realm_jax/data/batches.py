@@ -37,7 +37,8 @@ class Batches:
       seed: of the order.
 
     Raises:
-      UserError: there are fewer examples than a batch holds.
+      UserError: there are fewer examples than a batch holds, or make_example
+        leaves all of them out.
     """
     num_examples = len(example_ids)
     if num_examples < batch_size:
@@ -46,6 +47,13 @@ class Batches:
         f'{batch_size}. Lower the batch size or prepare more text.'
       )
     example_ids = np.asarray(example_ids)
+    # A stream of nothing would be searched for an example for ever.
+    if all(make_example(int(number), 0) is None for number in example_ids):
+      raise UserError(
+        f'Of {num_examples} sentences or questions no example can be made: '
+        'sentences need something to blank out or a block around them, '
+        'questions an answer of a few words. Prepare more text.'
+      )
 
     def at(index: int, position: int) -> Example | None:
       return make_example(int(example_ids[position]), index // num_examples)

@@ -294,7 +294,7 @@ class Encoder(nn.Module):
     """
     *leading, length = inputs.token_ids.shape
     if length > self.config.max_positions:
-      raise ValueError(
+      raise UserError(
         f'The text is {length} tokens long, but the encoder has '
         f'{self.config.max_positions} positions. Shorten the text or raise '
         'EncoderConfig.max_positions.'

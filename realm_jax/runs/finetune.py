@@ -5,6 +5,7 @@ from typing import Any
 
 import optax
 
+from realm_jax.checks import check_at_least
 from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
@@ -51,6 +52,7 @@ class FinetuneConfig:
   reader: str = 'span'
 
   def __post_init__(self):
+    check_at_least(self, batch_size=1)
     if self.reader not in READERS:
       raise UserError(
         f'FinetuneConfig.reader is {self.reader!r}, expected one of '
@@ -107,6 +109,13 @@ def finetune(
   start = load_run(init)
   start.check_vocabulary(opened)
   model, params = split_embedders(start.model, start.params)
+  # Read before the run's folder is made, so that mistakes leave none.
+  examples = qa_examples(load_questions(questions), opened.wordpiece, lengths)
+  if not examples.answer_lens.any():
+    raise UserError(
+      f'No answer in {questions} is a string of at most 10 wordpieces: there '
+      'is nothing to train on.'
+    )
   run = RunFolder(
     out,
     STAGES[config.reader],
@@ -123,12 +132,6 @@ def finetune(
   )
   if run.finished:
     return out
-  examples = qa_examples(load_questions(questions), opened.wordpiece, lengths)
-  if not examples.answer_lens.any():
-    raise UserError(
-      f'No answer in {questions} is a string of at most 10 wordpieces: there '
-      'is nothing to train on.'
-    )
   batches = Batches(
     range(len(examples.question_lens)), examples, config.batch_size, loop.seed
   )

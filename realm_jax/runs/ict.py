@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from realm_jax.checks import check_at_least
 from realm_jax.data.batches import Batches
 from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import BlockTokens, Corpus
@@ -142,6 +143,7 @@ class IctConfig:
   num_held_out: int = 512
 
   def __post_init__(self):
+    check_at_least(self, batch_size=1, num_held_out=0)
     if not 0 <= self.reader_batch_size <= self.batch_size:
       raise UserError(
         f'IctConfig.reader_batch_size is {self.reader_batch_size}, expected 0 '

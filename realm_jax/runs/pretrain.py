@@ -3,15 +3,18 @@
 import dataclasses
 from typing import Any
 
+from realm_jax.checks import check_at_least
 from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths, MaskedSentences, split_sentences
+from realm_jax.data.masking import MASKINGS
 from realm_jax.data.qa import load_questions
 from realm_jax.errors import UserError
 from realm_jax.eval.probe import Probe
 from realm_jax.eval.utility import HeldOut
 from realm_jax.index.exact import empty_index
 from realm_jax.index.retriever import Retriever
+from realm_jax.losses import MARGINALS
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
 from realm_jax.refresh.snapshots import SnapshotMaker
@@ -54,16 +57,19 @@ class PretrainConfig:
   train_retriever: bool = True
 
   def __post_init__(self):
-    for name, least in (
-      ('batch_size', 1),
-      ('num_candidates', 2),
-      ('refresh_every', 0),
-      ('probe_every', 1),
-    ):
-      if getattr(self, name) < least:
+    check_at_least(
+      self,
+      batch_size=1,
+      num_candidates=2,
+      refresh_every=0,
+      probe_every=1,
+      num_held_out=0,
+    )
+    for name, allowed in (('masking', MASKINGS), ('marginal', MARGINALS)):
+      if getattr(self, name) not in allowed:
         raise UserError(
-          f'PretrainConfig.{name} is {getattr(self, name)}, expected at least '
-          f'{least}.'
+          f'PretrainConfig.{name} is {getattr(self, name)!r}, expected one of '
+          f'{", ".join(allowed)}.'
         )
 
 
@@ -118,6 +124,8 @@ def pretrain(
       'the null document included and the source block left out. Lower '
       'PretrainConfig.num_candidates or prepare a larger corpus.'
     )
+  # Read before the run's folder is made, so that mistakes leave none.
+  questions = load_questions(probe_questions) if probe_questions else []
   run = RunFolder(
     out,
     'pretrain',
@@ -141,10 +149,8 @@ def pretrain(
   )
   source, held_out = _source(run, opened, retriever, config, lengths, loop)
   probe = (
-    Probe(
-      load_questions(probe_questions)[:_PROBE_QUESTIONS], retriever, _PROBE_KS
-    )
-    if probe_questions
+    Probe(questions[:_PROBE_QUESTIONS], retriever, _PROBE_KS)
+    if questions
     else None
   )
 

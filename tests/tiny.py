@@ -45,6 +45,7 @@ PRETRAIN = {
   'optimizer': OptimizerConfig(learning_rate=1e-3),
 }
 BLOCK_LEN = 40
+FOLDER = Path(__file__).parent
 
 _FIRST = ('Ada', 'Bela', 'Caro', 'Dora', 'Emil', 'Fina', 'Gero')
 _LAST = ('Quist', 'Rook', 'Stahl', 'Tarn', 'Ulm', 'Vane')

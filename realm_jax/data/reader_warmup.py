@@ -2,9 +2,9 @@
 
 BERT learns to copy between two segments while it is trained; a reader that
 starts from nothing has not. Here a sentence is read beside a companion (see
-data.companions), or its own block where it has none; pieces are blanked out all
-over, and in most rows a salient span of the sentence as well, as in
-pre-training.
+data.companions), or its own block where it has none, and now and then beside
+the null document; pieces are blanked out all over, and in most rows a salient
+span of the sentence as well, as in pre-training.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from realm_jax.types import NULL_BLOCK_ID, ReaderBatch, TextInputs
 
 _MASK_RATE = 0.25
 _SPAN_RATE = 0.7
+_NULL_RATE = 0.15
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Readings:
       block_id = self.companions.choose(sentence, span, rng)
     if block_id == NULL_BLOCK_ID:
       block_id = sentence.block_id
+    if rng.random() < _NULL_RATE:
+      block_id = NULL_BLOCK_ID
     pieces = pieces[pieces < self.lengths.query_len - QUERY_SPECIALS]
     max_masks = self.lengths.max_masks
     return {

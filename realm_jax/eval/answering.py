@@ -83,6 +83,7 @@ class Answerer:
     self._lengths = lengths
     self._embed = make_embed(model, Realm.embed_queries)
     self._read = make_read_spans(model)
+    self._max_span_width = model.max_span_width
     self._answer_mass = _make_answer_mass(model.max_span_width)
 
   def answer(self, examples: Example, block_ids: np.ndarray) -> list[Answer]:
@@ -134,7 +135,7 @@ class Answerer:
     starts, stops = np.asarray(reading.starts), np.asarray(reading.stops)
     slots = np.asarray(reading.slots)
     lens = stops - starts
-    width = 10
+    width = self._max_span_width
     columns = np.minimum(
       starts[:, None] + np.arange(width), token_ids.shape[-1] - 1
     )

@@ -34,7 +34,6 @@ from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.reporting import read_metrics
 
-
 _ENCODER = EncoderConfig(
   hidden_size=128,
   num_layers=2,
@@ -54,11 +53,11 @@ _ICT = IctConfig(batch_size=32, reader_batch_size=32)
 _ICT_LOOP = dataclasses.replace(_LOOP, num_steps=1200)
 _ICT_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-3)
 _PRETRAIN = PretrainConfig(
-  batch_size=16, num_candidates=6, refresh_every=50, probe_every=50
+  batch_size=16, num_candidates=5, refresh_every=50, probe_every=50
 )
-_PRETRAIN_OPTIMIZER = dataclasses.replace(
-  _OPTIMIZER, learning_rate=5e-4, slowed=(('^embedder/', 0.5),)
-)
+_PRETRAIN_LOOP = dataclasses.replace(_LOOP, num_steps=600)
+# At 1e-3 the retriever forgets what it knows before the reader can teach it.
+_PRETRAIN_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=3e-4)
 _FINETUNE = FinetuneConfig(batch_size=16, beam_size=50, num_read=5)
 
 
@@ -90,7 +89,7 @@ class QuickstartConfig:
   ict_loop: LoopConfig = _ICT_LOOP
   ict_optimizer: OptimizerConfig = _ICT_OPTIMIZER
   pretrain: PretrainConfig = _PRETRAIN
-  pretrain_loop: LoopConfig = _LOOP
+  pretrain_loop: LoopConfig = _PRETRAIN_LOOP
   pretrain_optimizer: OptimizerConfig = _PRETRAIN_OPTIMIZER
   finetune: FinetuneConfig = _FINETUNE
   finetune_loop: LoopConfig = _LOOP

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -64,7 +63,7 @@ def stop(tmp_path, tiny_corpus, tiny_start, tiny_questions):
       [sys.executable, '-c', STOPPED]
       + [str(argument) for argument in (*paths, where, call, int(number))]
       + [moment],
-      env={**os.environ, 'PYTHONPATH': str(Path(tiny.__file__).parent)},
+      env={**os.environ, 'PYTHONPATH': str(tiny.FOLDER)},
       stdin=subprocess.DEVNULL,
       capture_output=True,
       text=True,

@@ -47,7 +47,7 @@ def setup(corpus):
   params = jax.tree.map(
     # far from uniform, so that there is a best span
     lambda array: 8 * array,
-    init_params(model, jax.random.key(0)),
+    init_params(model, jax.random.key(8)),
   )
   block_embeds = (
     np.random.default_rng(0)

@@ -18,6 +18,7 @@ from realm_jax.data.featurize import (
   query_inputs,
 )
 from realm_jax.data.wordpiece import WordPiece
+from realm_jax.errors import UserError
 from realm_jax.types import PretrainBatch, TextInputs
 
 
@@ -30,11 +31,20 @@ def closed_book_batch(
     examples: rows of QAExamples; the first answer is the target.
     wordpiece: for the special tokens.
     lengths: query_len and max_masks are used.
+
+  Raises:
+    UserError: beside the blanks no piece of a question has room.
   """
   batch = len(examples['question_lens'])
   num_masks = lengths.max_masks
   # Questions are cut so that the blanks fit.
   room = lengths.query_len - QUERY_SPECIALS - num_masks
+  if room < 1:
+    raise UserError(
+      f'Lengths.max_masks is {num_masks}, expected at most '
+      f'{room + num_masks - 1} with a query_len of {lengths.query_len}: '
+      'questions need room too.'
+    )
   lens = np.minimum(examples['question_lens'], room)
   token_ids = np.zeros((batch, room + num_masks), np.int32)
   token_ids[:, :room] = examples['question_ids'][:, :room]

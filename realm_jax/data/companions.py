@@ -1,10 +1,12 @@
-"""Blocks that seem to say the same as a sentence, told by its names alone.
+"""Blocks that seem to say the same as a sentence, or not, told by names alone.
 
 A reader that starts from nothing must first learn that documents are worth
 reading. What it retrieves is mostly of no help before the retriever has
 learned, so it is warmed up on companions: blocks, other than the sentence's
 own, that mention the blanked-out span and another salient span of the sentence.
-No labels are used, and the retriever does not see them.
+And on distractors, which mention the other span alone: a reader that trusts
+every document would teach the retriever to fetch the harmless ones. No labels
+are used, and the retriever does not see any of this.
 """
 
 import numpy as np
@@ -36,7 +38,7 @@ class Companions:
       name: found for name, found in blocks.items() if len(found) > 1
     }
 
-  def choose(
+  def companion(
     self, sentence: Sentence, span: Span, rng: np.random.Generator
   ) -> int:
     """A block that mentions a span and another one of its sentence.
@@ -49,14 +51,37 @@ class Companions:
     Returns:
       A block id, not the sentence's own; NULL_BLOCK_ID if there is none.
     """
+    with_span, with_other = self._with_span_and_others(sentence, span)
+    return _pick(with_span & with_other - {sentence.block_id}, rng)
+
+  def distractor(
+    self, sentence: Sentence, span: Span, rng: np.random.Generator
+  ) -> int:
+    """A block that mentions another span of the sentence, but not this one.
+
+    Args and returns as `companion`.
+    """
+    with_span, with_other = self._with_span_and_others(sentence, span)
+    return _pick(with_other - with_span - {sentence.block_id}, rng)
+
+  def _with_span_and_others(
+    self, sentence: Sentence, span: Span
+  ) -> tuple[set[int], set[int]]:
+    """Blocks that mention a span; blocks that mention another of its sentence.
+
+    Either may lack blocks where a name stands in one block only.
+    """
     text = self._corpus.text(sentence.block_id)
     with_span = self._blocks.get(text[span.start : span.stop], set())
-    found: set[int] = set()
+    with_other: set[int] = set()
     for other in sentence.spans:
-      with_other = self._blocks.get(text[other.start : other.stop], set())
-      if other != span and len(with_other) <= _MAX_BLOCKS:
-        found |= with_span & with_other
-    found.discard(sentence.block_id)
-    if not found:
-      return NULL_BLOCK_ID
-    return int(rng.choice(sorted(found)))
+      found = self._blocks.get(text[other.start : other.stop], set())
+      if other != span and len(found) <= _MAX_BLOCKS:
+        with_other |= found
+    return with_span, with_other
+
+
+def _pick(block_ids: set[int], rng: np.random.Generator) -> int:
+  if not block_ids:
+    return NULL_BLOCK_ID
+  return int(rng.choice(sorted(block_ids)))

@@ -2,7 +2,7 @@
 
 BERT learns to copy between two segments while it is trained; a reader that
 starts from nothing has not. Here a sentence is read beside a companion (see
-data.companions), or its own block where it has none, and now and then beside
+data.companions), or its own block where it has none, or beside a distractor or
 the null document; pieces are blanked out all over, and in most rows a salient
 span of the sentence as well, as in pre-training.
 """
@@ -12,15 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from realm_jax.data.companions import Companions
-from realm_jax.data.corpus import Corpus
+from realm_jax.data.corpus import Corpus, Sentence
 from realm_jax.data.examples import Example, Lengths, example_rng, padded
 from realm_jax.data.featurize import QUERY_SPECIALS, Ragged, joint_inputs
 from realm_jax.data.masking import draw_span
+from realm_jax.data.spans import Span
 from realm_jax.types import NULL_BLOCK_ID, ReaderBatch, TextInputs
 
 _MASK_RATE = 0.25
 _SPAN_RATE = 0.7
+# What a sentence is read beside: else its companion, or its own block.
 _NULL_RATE = 0.15
+_DISTRACTOR_RATE = 0.35
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,8 @@ class Readings:
     )
     rng = example_rng(self.seed, epoch, sentence_id)
     drawn = draw_span(sentence, encoding, rng)
-    pieces, block_id = np.zeros(0, np.int64), NULL_BLOCK_ID
-    if drawn is not None:
-      span, pieces = drawn
-      block_id = self.companions.choose(sentence, span, rng)
-    if block_id == NULL_BLOCK_ID:
-      block_id = sentence.block_id
-    if rng.random() < _NULL_RATE:
-      block_id = NULL_BLOCK_ID
+    span, pieces = drawn if drawn else (None, np.zeros(0, np.int64))
+    block_id = self._read_beside(sentence, span, rng)
     pieces = pieces[pieces < self.lengths.query_len - QUERY_SPECIALS]
     max_masks = self.lengths.max_masks
     return {
@@ -68,6 +65,20 @@ class Readings:
       'num_span_pieces': np.int32(min(pieces.size, max_masks)),
       'read_block_id': np.int32(block_id),
     }
+
+  def _read_beside(
+    self, sentence: Sentence, span: Span | None, rng: np.random.Generator
+  ) -> int:
+    """The block to read a sentence beside; NULL_BLOCK_ID for none."""
+    draw = rng.random()
+    if draw < _NULL_RATE:
+      return NULL_BLOCK_ID
+    if span is None:
+      return sentence.block_id
+    if draw < _NULL_RATE + _DISTRACTOR_RATE:
+      return self.companions.distractor(sentence, span, rng)
+    found = self.companions.companion(sentence, span, rng)
+    return sentence.block_id if found == NULL_BLOCK_ID else found
 
 
 def reader_batch(

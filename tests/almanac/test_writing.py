@@ -22,7 +22,7 @@ SPLITS = ('train', 'dev', 'test')
 # SHA-256 of what write_almanac(seed=6, num_documents=240) writes. If wordings
 # or the plan were changed on purpose, put in the new value: it must be the
 # same on every platform and in every process.
-PINNED = ''
+PINNED = '303ef9b1cd5a3ac1f852ef99d415d06d320a0254a0e91814771d54887238e158'
 
 
 def _lines(path):

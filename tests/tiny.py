@@ -4,6 +4,7 @@ All sizes differ, so that a swapped axis shows. Sequences are padded to their
 full length (Lengths.multiple is large), so that every step compiles once.
 """
 
+import dataclasses
 import io
 import json
 import random
@@ -134,7 +135,6 @@ def make_untrained_run(
 
 def with_vocab_of(corpus: Corpus, model: RealmConfig = MODEL) -> RealmConfig:
   """The model with as many wordpieces as the corpus has."""
-  import dataclasses
 
   encoder = dataclasses.replace(model.encoder, vocab_size=corpus.wordpiece.size)
   return dataclasses.replace(model, encoder=encoder)

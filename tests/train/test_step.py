@@ -9,11 +9,13 @@ import pytest
 import tiny
 
 from realm_jax.data.batches import Batches
+from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import InverseCloze, MaskedSentences
 from realm_jax.data.featurize import Ragged, query_inputs
 from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
+from realm_jax.data.reader_warmup import Readings
 from realm_jax.index.exact import ExactIndex
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
@@ -103,9 +105,15 @@ def assert_falls(all_metrics, name):
 
 
 def test_inverse_cloze_lowers_both_losses(corpus, model, params):
+  inverse_cloze = InverseCloze(corpus, tiny.LENGTHS)
+  readings = Readings(corpus, Companions(corpus), tiny.LENGTHS)
+
+  def make_example(number, epoch):
+    return {**inverse_cloze(number, epoch), **readings(number, epoch)}
+
   batches = Batches(
     range(len(corpus.sentences)),
-    InverseCloze(corpus, tiny.LENGTHS),
+    make_example,
     BATCH,
     seed=1,
   )

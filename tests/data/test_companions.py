@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import tiny
+
+from realm_jax.data import companions as module
+from realm_jax.data.companions import Companions
+from realm_jax.data.corpus import Corpus
+
+ROWS = [
+  {'title': 'A', 'text': 'In 1801 Ada Quist saw Lake Orla.'},
+  {'title': 'B', 'text': 'Lake Orla was seen by Ada Quist. So it was in 1802.'},
+  {'title': 'C', 'text': 'In 1801 nobody saw Lake Orla.'},
+  {'title': 'D', 'text': 'In 1802 there was Lake Orla.'},
+  {'title': 'E', 'text': 'Bela Rook went away in 1803.'},
+]
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('companions')
+  return Corpus.open(tiny.make_corpus(folder, ROWS))
+
+
+def chosen(corpus, sentence_id, name):
+  """The blocks that are ever chosen for a blanked-out name."""
+  sentence = corpus.sentences[sentence_id]
+  text = corpus.text(sentence.block_id)
+  (span,) = [s for s in sentence.spans if text[s.start : s.stop] == name]
+  companions = Companions(corpus)
+  return {
+    companions.choose(sentence, span, np.random.default_rng(seed))
+    for seed in range(30)
+  }
+
+
+def test_a_companion_has_the_span_and_another_one_of_its_sentence(corpus):
+  assert corpus.num_blocks == 5
+  assert chosen(corpus, 0, 'Lake Orla') == {1, 2}
+  assert chosen(corpus, 0, 'Ada Quist') == {1}
+  assert chosen(corpus, 0, '1801') == {2}
+
+
+def test_where_there_is_none_the_null_document_is_told(corpus):
+  assert chosen(corpus, 5, 'Bela Rook') == {-1}
+  # 1802 also stands in block 1, but alone in its sentence
+  assert chosen(corpus, 2, '1802') == {-1}
+
+
+def test_names_that_stand_everywhere_tell_nothing(corpus, monkeypatch):
+  monkeypatch.setattr(module, '_MAX_BLOCKS', 3)
+  # Lake Orla stands in four blocks, so it does not bring Ada Quist's others.
+  assert chosen(corpus, 0, 'Ada Quist') == {-1}
+  assert chosen(corpus, 0, 'Lake Orla') == {1, 2}

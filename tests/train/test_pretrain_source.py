@@ -1,0 +1,160 @@
+"""What a pre-training step is given: candidates, index, position."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from realm_jax.data.batches import Batches
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import MaskedSentences
+from realm_jax.index.exact import empty_index
+from realm_jax.index.retriever import Retriever
+from realm_jax.models.inference import make_embed
+from realm_jax.models.realm import Realm, init_params
+from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.train.pretrain_source import PretrainSource
+from realm_jax.train.run_folder import RunFolder
+from realm_jax.train.state import TrainState
+
+BATCH, NUM_CANDIDATES = 3, 5
+# Some say the same, and the first sentences of some stand in others.
+ROWS = [
+  {'title': 'A', 'text': f'It was seen in {1800 + n // 2}. {end}'}
+  for n, end in enumerate(['So it was.', 'Nobody saw it then.'] * 6)
+]
+ROWS += [ROWS[0], ROWS[1]]
+
+
+@pytest.fixture(scope='module')
+def setup(tmp_path_factory):
+  """Corpus, parameters and make_source(folder, drop_near_duplicates)."""
+  folder = tmp_path_factory.mktemp('source')
+  corpus = Corpus.open(tiny.make_corpus(folder, ROWS))
+  model = tiny.with_vocab_of(corpus)
+  params = init_params(model, jax.random.key(0))
+  embed_queries = make_embed(model, Realm.embed_queries)
+  embed_documents = make_embed(model, Realm.embed_documents)
+
+  def make_source(out, drop_near_duplicates=False):
+    lengths = tiny.LENGTHS
+    retriever = Retriever(
+      embed_queries,
+      corpus,
+      empty_index(corpus.num_blocks, model.embed_dim),
+      lengths,
+    )
+    return PretrainSource(
+      RunFolder(out, 'pretrain', model, corpus, {}),
+      Batches(
+        np.flatnonzero(corpus.sentences.num_spans),
+        MaskedSentences(corpus, 'salient_span', lengths),
+        BATCH,
+        seed=0,
+      ),
+      retriever,
+      SnapshotMaker(embed_documents, corpus, lengths),
+      NUM_CANDIDATES,
+      drop_near_duplicates,
+    )
+
+  return corpus, params, make_source
+
+
+def state(params, step=0):
+  return TrainState(np.int32(step), params, ())
+
+
+def bodies(corpus, batch):
+  """[batch][candidate] the body's pieces as the reader reads them."""
+  ids, segments = batch.joint.token_ids, batch.joint.segment_ids
+  return [
+    [
+      ids[row, n][segments[row, n].astype(bool)][:-1].tolist()
+      for n in range(NUM_CANDIDATES)
+    ]
+    for row in range(len(ids))
+  ]
+
+
+def test_candidates_are_other_blocks_after_the_null_document(setup, tmp_path):
+  corpus, params, make_source = setup
+  source = make_source(tmp_path)
+  source.start(params)
+  body_of = {
+    tuple(corpus.wordpiece.encode(corpus.text(i)).token_ids.tolist()): i
+    for i in range(corpus.num_blocks)
+  }
+  for _ in range(6):
+    batch, metrics = source.next_batch(state(params))
+    assert batch.joint.token_ids.shape[:2] == (BATCH, NUM_CANDIDATES)
+    assert batch.documents.token_ids.shape[:2] == (BATCH, NUM_CANDIDATES - 1)
+    assert batch.null_document.token_ids.shape == (1, 3)
+    for row, candidates in enumerate(bodies(corpus, batch)):
+      assert candidates[0] == []
+      real = [c for c in candidates[1:] if c]
+      assert len(set(map(tuple, real))) == len(real)
+      assert all(tuple(body) in body_of for body in real)
+      assert batch.candidate_mask[row].sum() == 1 + len(real)
+      # The sentence with its blank filled in, as its block begins.
+      positions = batch.mlm_positions[row][batch.mlm_mask[row].astype(bool)]
+      query = batch.query.token_ids[row].copy()
+      query[positions] = batch.mlm_targets[row][: len(positions)]
+      query = query[1 : batch.query.mask[row].sum() - 1].tolist()
+      own = [body for body in real if body[: len(query)] == query]
+      assert len(own) <= 1  # the other block that begins so, not its own
+    assert metrics['index_age'] == 0
+    assert 0 < metrics['distinct_blocks'] <= 1
+
+
+def test_blocks_with_the_querys_sentence_are_dropped_on_demand(setup, tmp_path):
+  corpus, params, make_source = setup
+  source = make_source(tmp_path, drop_near_duplicates=True)
+  source.start(params)
+  dropped = 0
+  for _ in range(6):
+    batch, metrics = source.next_batch(state(params))
+    dropped += metrics['near_duplicates_dropped']
+    for row, candidates in enumerate(bodies(corpus, batch)):
+      positions = batch.mlm_positions[row][batch.mlm_mask[row].astype(bool)]
+      query = batch.query.token_ids[row].copy()
+      query[positions] = batch.mlm_targets[row][: len(positions)]
+      query = query[1 : batch.query.mask[row].sum() - 1].tolist()
+      assert not [b for b in candidates if b[: len(query)] == query]
+  assert dropped > 0
+
+
+def test_a_refresh_replaces_the_index_once(setup, tmp_path):
+  _, params, make_source = setup
+  source = make_source(tmp_path)
+  source.start(params)
+  source.next_batch(state(params))
+  assert source.refresh(state(params)) == {}  # nothing has changed since
+  other = jax.tree.map(lambda array: -array, params)
+  metrics = source.refresh(state(other, 9))
+  assert metrics['refresh_age'] == 9
+  assert 0 <= metrics['index_overlap'] <= 1
+  assert source.position()['index_step'] == 9
+  _, metrics = source.next_batch(state(other, 11))
+  assert metrics['index_age'] == 2
+
+
+def test_a_position_brings_back_data_and_index(setup, tmp_path):
+  _, params, make_source = setup
+  other = jax.tree.map(lambda array: -array, params)
+  source = make_source(tmp_path)
+  source.start(params)
+  source.next_batch(state(params))
+  source.refresh(state(other, 4))
+  position = source.position()
+  expected = [source.next_batch(state(other, 4))[0] for _ in range(3)]
+  resumed = make_source(tmp_path)
+  resumed.seek(position)
+  for batch in expected:
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      batch,
+      resumed.next_batch(state(other, 4))[0],
+    )
+  source.prune(position)
+  assert [p.name for p in (tmp_path / 'snapshots').iterdir()] == ['00000004']

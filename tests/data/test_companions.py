@@ -21,33 +21,40 @@ def corpus(tmp_path_factory):
   return Corpus.open(tiny.make_corpus(folder, ROWS))
 
 
-def chosen(corpus, sentence_id, name):
+def chosen(corpus, kind, sentence_id, name):
   """The blocks that are ever chosen for a blanked-out name."""
   sentence = corpus.sentences[sentence_id]
   text = corpus.text(sentence.block_id)
   (span,) = [s for s in sentence.spans if text[s.start : s.stop] == name]
-  companions = Companions(corpus)
+  choose = getattr(Companions(corpus), kind)
   return {
-    companions.choose(sentence, span, np.random.default_rng(seed))
-    for seed in range(30)
+    choose(sentence, span, np.random.default_rng(seed)) for seed in range(40)
   }
 
 
 def test_a_companion_has_the_span_and_another_one_of_its_sentence(corpus):
   assert corpus.num_blocks == 5
-  assert chosen(corpus, 0, 'Lake Orla') == {1, 2}
-  assert chosen(corpus, 0, 'Ada Quist') == {1}
-  assert chosen(corpus, 0, '1801') == {2}
+  assert chosen(corpus, 'companion', 0, 'Lake Orla') == {1, 2}
+  assert chosen(corpus, 'companion', 0, 'Ada Quist') == {1}
+  assert chosen(corpus, 'companion', 0, '1801') == {2}
 
 
-def test_where_there_is_none_the_null_document_is_told(corpus):
-  assert chosen(corpus, 5, 'Bela Rook') == {-1}
-  # 1802 also stands in block 1, but alone in its sentence
-  assert chosen(corpus, 2, '1802') == {-1}
+def test_a_distractor_has_another_span_of_the_sentence_but_not_this(corpus):
+  assert chosen(corpus, 'distractor', 0, 'Ada Quist') == {2, 3}
+  assert chosen(corpus, 'distractor', 0, '1801') == {1, 3}
+  assert chosen(corpus, 'distractor', 0, 'Lake Orla') == {-1}
+
+
+@pytest.mark.parametrize('kind', ['companion', 'distractor'])
+def test_where_there_is_none_the_null_document_is_told(corpus, kind):
+  assert chosen(corpus, kind, 5, 'Bela Rook') == {-1}
+  # 1802 also stands in another block, but alone in this sentence
+  assert chosen(corpus, kind, 2, '1802') == {-1}
 
 
 def test_names_that_stand_everywhere_tell_nothing(corpus, monkeypatch):
   monkeypatch.setattr(module, '_MAX_BLOCKS', 3)
-  # Lake Orla stands in four blocks, so it does not bring Ada Quist's others.
-  assert chosen(corpus, 0, 'Ada Quist') == {-1}
-  assert chosen(corpus, 0, 'Lake Orla') == {1, 2}
+  # Lake Orla stands in four blocks: it brings no companion to others.
+  assert chosen(corpus, 'companion', 0, 'Ada Quist') == {-1}
+  assert chosen(corpus, 'companion', 0, 'Lake Orla') == {1, 2}
+  assert chosen(corpus, 'distractor', 0, 'Ada Quist') == {2}

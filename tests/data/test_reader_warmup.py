@@ -1,3 +1,6 @@
+import collections
+import itertools
+
 import numpy as np
 import pytest
 import tiny
@@ -35,37 +38,54 @@ def warmup(examples, corpus, seed=0):
   return reader_batch(examples, corpus, tiny.LENGTHS, rng)
 
 
-def test_a_reading_has_the_pieces_of_a_span_and_a_block_that_mentions_it(
-  corpus, readings
-):
-  own = null = 0
-  for number in range(126):
-    sentence = corpus.sentences[number]
+def test_a_reading_has_a_span_and_a_block_with_it_or_without(corpus, readings):
+  seen = collections.Counter()
+  for number, epoch in itertools.product(range(0, 126, 3), range(6)):
+    sentence = corpus.sentences[number]  # ... who lived near ...
     text = corpus.text(sentence.block_id)
-    example = readings(number)
+    example = readings(number, epoch)
     pieces = example['span_pieces'][: example['num_span_pieces']]
     query = text[sentence.start : sentence.stop]
     blanked = corpus.wordpiece.encode(query).token_ids[pieces].tolist()
-    names = {
-      text[span.start : span.stop]: corpus.wordpiece.encode(
-        text[span.start : span.stop]
-      )
-      .token_ids[:3]
-      .tolist()
-      for span in sentence.spans
-    }
-    assert blanked in names.values()
+    names = {}
+    for span in sentence.spans:
+      name = text[span.start : span.stop]
+      ids = corpus.wordpiece.encode(name).token_ids
+      names[tuple(ids[: tiny.LENGTHS.max_masks].tolist())] = name
+    name = names[tuple(blanked)]
     block_id = int(example['read_block_id'])
-    own += block_id == sentence.block_id
-    null += block_id == -1
-    if block_id >= 0:
-      assert any(
-        name in corpus.text(block_id)
-        for name, ids in names.items()
-        if ids == blanked
-      )
-  assert 8 <= null <= 32  # 0.15 of 126
-  assert 0 < own < 126 - null
+    if block_id == -1:
+      seen['null'] += 1
+    elif block_id == sentence.block_id:
+      seen['own'] += 1
+    elif name in corpus.text(block_id):
+      seen['companion'] += 1
+    else:
+      seen['distractor'] += 1
+      assert any(other in corpus.text(block_id) for other in names.values())
+  # No person stands in two blocks, so there is no companion; a blanked-out
+  # town has no distractor, a blanked-out person has one: its town's.
+  assert seen.keys() == {'null', 'own', 'distractor'}
+  total = sum(seen.values())
+  assert seen['own'] / total == pytest.approx(0.5, abs=0.08)
+  assert seen['distractor'] / total == pytest.approx(0.35 / 2, abs=0.07)
+
+
+def test_a_companion_is_read_where_there_is_one(tmp_path):
+  rows = [
+    {'title': 'A', 'text': 'In 1801 Ada Quist went.'},
+    {'title': 'B', 'text': 'Some say that Ada Quist was here in 1801.'},
+    {'title': 'C', 'text': 'It was Bela Rook who was here in 1801.'},
+  ]
+  corpus = Corpus.open(tiny.make_corpus(tmp_path, rows))
+  readings = Readings(corpus, Companions(corpus), tiny.LENGTHS)
+  blocks = [int(readings(0, epoch)['read_block_id']) for epoch in range(300)]
+  shares = {block: blocks.count(block) / 300 for block in (-1, 0, 1, 2)}
+  # 1801 has a companion and no distractor, Ada Quist both.
+  assert shares[0] == 0
+  assert shares[1] == pytest.approx(0.5, abs=0.09)
+  assert shares[2] == pytest.approx(0.35 / 2, abs=0.07)
+  assert shares[-1] == pytest.approx(0.15 + 0.35 / 2, abs=0.09)
 
 
 def test_a_reading_depends_on_seed_epoch_and_sentence(corpus, readings):

@@ -1,6 +1,7 @@
 """Answers and their sources, against loops over every span of every block."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -63,6 +64,11 @@ def setup(corpus):
   return model, params, block_embeds, rows, answers
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply(model, method, params, *inputs):
+  return Realm(model).apply({'params': params}, *inputs, method=method)
+
+
 def spans_of(corpus, setup, row):
   """{(slot, start, stop): log p} of all spans, with the pieces they cover.
 
@@ -79,18 +85,11 @@ def spans_of(corpus, setup, row):
     *question,
     wordpiece.sep_id,
   ]
-  realm = Realm(model)
-  query_embed = realm.apply(
-    {'params': params},
-    tiny_inputs(query),
-    method=Realm.embed_queries,
-  )[0]
+  query_embed = apply(model, Realm.embed_queries, params, tiny_inputs(query))[0]
   joint, block_mask = read_inputs(
     one, corpus.gather(block_ids[None]), corpus, tiny.LENGTHS
   )
-  scores = realm.apply(
-    {'params': params}, joint, block_mask, method=Realm.span_scores
-  )[0]
+  scores = apply(model, Realm.span_scores, params, joint, block_mask)[0]
   offset = 2 + len(question)
   found = {}
   length = joint.token_ids.shape[-1]

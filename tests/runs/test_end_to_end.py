@@ -176,6 +176,7 @@ assert answer.text
 """
 
 
+@pytest.mark.slow
 def test_core_stages_run_without_the_extras(
   run_python, tiny_questions, tmp_path
 ):

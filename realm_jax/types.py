@@ -39,6 +39,7 @@ class PretrainBatch(NamedTuple):
     mlm_positions: [batch, max_masks] int32; positions in the joint sequence.
     mlm_targets: [batch, max_masks] int32; token ids to predict.
     mlm_mask: [batch, max_masks] int32; 1 at real targets.
+    null_bias: scalar float32; added to the null document's relevance score.
   """
 
   query: TextInputs
@@ -49,6 +50,7 @@ class PretrainBatch(NamedTuple):
   mlm_positions: Array
   mlm_targets: Array
   mlm_mask: Array
+  null_bias: Array
 
 
 class ReaderBatch(NamedTuple):

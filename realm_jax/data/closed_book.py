@@ -71,6 +71,7 @@ def closed_book_batch(
     mlm_positions=blanks.astype(np.int32) + 1,
     mlm_targets=targets,
     mlm_mask=(np.arange(num_masks) < target_lens[:, None]).astype(np.int32),
+    null_bias=np.float32(0),
   )
 
 

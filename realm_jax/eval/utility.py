@@ -77,6 +77,7 @@ def make_evaluate(model: RealmConfig) -> Callable:
       call(Realm.embed_queries, batch.query),
       call(Realm.embed_documents, batch.null_document),
       call(Realm.embed_documents, batch.documents),
+      batch.null_bias,
     )
     gold_log_probs = call(
       Realm.gold_log_probs,

@@ -38,6 +38,10 @@ class Retriever:
     """Queries as the embedder reads them: [batch, query_len] each."""
     return query_inputs(queries, self.lengths.query_len, self.corpus.wordpiece)
 
+  def embed(self, params: Any, query: TextInputs) -> np.ndarray:
+    """Embeddings of queries: [batch, embed_dim] float32."""
+    return np.asarray(self._embed_queries(params, query))
+
   def retrieve(self, params: Any, query: TextInputs, k: int) -> SearchResult:
     """The k best blocks of each query, as numpy arrays.
 

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.folders import is_whole
 from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
 from realm_jax.refresh.embed_blocks import embed_blocks
+from realm_jax.types import TextInputs
 
 
 class SnapshotMaker:
@@ -27,6 +30,10 @@ class SnapshotMaker:
     self._corpus = corpus
     self._lengths = lengths
     self._on_progress = on_progress
+
+  def embed(self, params: Any, documents: TextInputs) -> np.ndarray:
+    """Embeddings of documents: [num_documents, embed_dim] float32."""
+    return np.asarray(self._embed_documents(params, documents))
 
   def snapshot(
     self, folder: Path, params: Any, index_step: int

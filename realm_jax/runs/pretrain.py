@@ -44,6 +44,10 @@ class PretrainConfig:
     num_held_out: sentences kept out of training, as in the ict run.
     drop_near_duplicates: drop candidates that contain the query's sentence.
     train_retriever: False keeps the embedder as it is.
+    level_null: add a constant to the null document's score, so that at the
+      start it is what the documents found score on average. Neither the paper
+      nor the official code does; the embedder's warm start says nothing of the
+      null document.
   """
 
   batch_size: int = 16
@@ -55,6 +59,7 @@ class PretrainConfig:
   num_held_out: int = 512
   drop_near_duplicates: bool = False
   train_retriever: bool = True
+  level_null: bool = True
 
   def __post_init__(self):
     check_at_least(
@@ -204,6 +209,7 @@ def _source(
     snapshots,
     config.num_candidates,
     config.drop_near_duplicates,
+    config.level_null,
   )
   return source, HeldOut(
     run.model, source.assemble, corpus, held_out_ids, lengths, config.batch_size

@@ -40,6 +40,7 @@ def pretrain_batch(
   corpus: Corpus,
   lengths: Lengths,
   query: TextInputs,
+  null_bias: float,
 ) -> PretrainBatch:
   """Puts a batch together.
 
@@ -50,6 +51,7 @@ def pretrain_batch(
     corpus: the blocks.
     lengths: document_len, joint_len and multiple are used.
     query: [batch, query_len] TextInputs of the same examples.
+    null_bias: added to the null document's relevance score.
   """
   blocks = corpus.gather(block_ids)
   documents = type(blocks)(*(array[:, 1:] for array in blocks))
@@ -70,6 +72,7 @@ def pretrain_batch(
     mlm_positions=examples['mlm_positions'],
     mlm_targets=examples['mlm_targets'],
     mlm_mask=examples['mlm_mask'],
+    null_bias=np.float32(null_bias),
   )
 
 
@@ -84,6 +87,7 @@ class PretrainSource:
     snapshots: SnapshotMaker,
     num_candidates: int,
     drop_near_duplicates: bool,
+    level_null: bool,
   ):
     """Keeps its arguments.
 
@@ -94,6 +98,7 @@ class PretrainSource:
       snapshots: makes block embeddings.
       num_candidates: documents a query, the null document included.
       drop_near_duplicates: also drop blocks that contain the query's sentence.
+      level_null: start with a null document that scores like the others.
     """
     self._run = run
     self._batches = batches
@@ -101,12 +106,36 @@ class PretrainSource:
     self._snapshots = snapshots
     self._num_candidates = num_candidates
     self._drop_near_duplicates = drop_near_duplicates
+    self._level_null = level_null
+    self._null_bias = 0.0
     self._content_ids = content_ids(retriever.corpus)
     self._last_query: TextInputs | None = None
 
   def start(self, params: Any) -> None:
-    """Builds the first index."""
+    """Builds the first index, and levels the null document."""
     self._load(params, 0)
+    if self._level_null:
+      self._null_bias = self._missing_null_score(params)
+
+  def _missing_null_score(self, params: Any) -> float:
+    """What the null document's score lacks to the mean of those found.
+
+    The inverse cloze task never shows the null document, and its score lies far
+    below. Where no document helps, the gradient would have to lift it there by
+    moving all embeddings, and unmake what they know.
+    """
+    position = self._batches.position()
+    examples = next(self._batches)
+    self._batches.seek(position)
+    query = self._retriever.query_inputs(
+      Ragged(examples['query_ids'], examples['query_lens'])
+    )
+    found = self._retriever.retrieve(params, query, self._num_candidates - 1)
+    null_embed = self._snapshots.embed(
+      params, null_document_inputs(self._retriever.corpus.wordpiece)
+    )
+    null_scores = self._retriever.embed(params, query) @ null_embed.T
+    return float(found.scores.mean() - null_scores.mean())
 
   def _load(self, params: Any, index_step: int) -> float:
     folder = self._run.snapshot(index_step)
@@ -179,6 +208,7 @@ class PretrainSource:
       self._retriever.corpus,
       self._retriever.lengths,
       query,
+      self._null_bias,
     )
     return batch, candidates
 
@@ -203,8 +233,9 @@ class PretrainSource:
     return batch, metrics
 
   def position(self) -> dict[str, Any]:
-    """Data position, and which snapshot is in use."""
+    """Data position, which snapshot is in use, and the null document's bias."""
     return {
+      'null_bias': self._null_bias,
       'data': self._batches.position(),
       'index_step': self._retriever.index.index_step,
     }
@@ -212,6 +243,7 @@ class PretrainSource:
   def seek(self, position: dict[str, Any]) -> None:
     """Goes back to a position; its snapshot is loaded from the run."""
     self._batches.seek(position['data'])
+    self._null_bias = position['null_bias']
     self._load(None, position['index_step'])
 
   def prune(self, oldest: dict[str, Any]) -> None:

@@ -46,7 +46,10 @@ def _gradient_norms(grads: Any) -> Metrics:
 
 
 def candidate_scores(
-  query_embeds: Array, null_embed: Array, document_embeds: Array
+  query_embeds: Array,
+  null_embed: Array,
+  document_embeds: Array,
+  null_bias: Array,
 ) -> Array:
   """f(x, z) of every candidate, the null document first.
 
@@ -54,6 +57,7 @@ def candidate_scores(
     query_embeds: [batch, embed_dim] float32.
     null_embed: [1, embed_dim] float32; embedded once for the whole batch.
     document_embeds: [batch, num_candidates - 1, embed_dim] float32.
+    null_bias: scalar float32; added to the null document's score.
 
   Returns:
     [batch, num_candidates] float32.
@@ -61,7 +65,8 @@ def candidate_scores(
   batch, embed_dim = query_embeds.shape
   null_embeds = jnp.broadcast_to(null_embed[None], (batch, 1, embed_dim))
   candidate_embeds = jnp.concatenate([null_embeds, document_embeds], axis=1)
-  return relevance_scores(query_embeds, candidate_embeds)
+  scores = relevance_scores(query_embeds, candidate_embeds)
+  return scores.at[:, 0].add(null_bias)
 
 
 def make_pretrain_step(
@@ -89,6 +94,7 @@ def make_pretrain_step(
         call(Realm.embed_queries, batch.query, fold=0),
         call(Realm.embed_documents, batch.null_document, fold=1),
         call(Realm.embed_documents, batch.documents, fold=2),
+        batch.null_bias,
       )
     if not train_retriever:
       scores = jax.lax.stop_gradient(scores)

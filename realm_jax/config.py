@@ -17,7 +17,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,12 +226,3 @@ def _fits(value: Any, hint: Any) -> bool:
   if hint in (bool, str, types.NoneType) or dataclasses.is_dataclass(hint):
     return isinstance(value, hint)
   return True
-
-
-def defaults(function: Callable) -> Mapping[str, Any]:
-  """The parameters of a run function that have defaults, for help texts."""
-  return {
-    name: parameter.default
-    for name, parameter in inspect.signature(function).parameters.items()
-    if parameter.default is not inspect.Parameter.empty
-  }

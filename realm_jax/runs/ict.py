@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -26,13 +25,13 @@ from realm_jax.models.realm import RealmConfig, init_params
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.run_folder import RunFolder
-from realm_jax.train.session import run_stage
+from realm_jax.train.session import BatchSource, run_stage
 from realm_jax.train.state import TrainState
 from realm_jax.train.step import make_ict_step
 from realm_jax.types import IctBatch, ReaderBatch
 
 
-class IctSource:
+class IctSource(BatchSource):
   """Sentences and their blocks, batch by batch."""
 
   def __init__(
@@ -52,14 +51,11 @@ class IctSource:
       reader_batch_size: the first so many of a batch warm up the reader.
       seed: of what is blanked out for the reader.
     """
-    self._batches = batches
+    super().__init__(batches)
     self._corpus = corpus
     self._lengths = lengths
     self._reader_batch_size = reader_batch_size
     self._seed = seed
-
-  def start(self, params: Any) -> None:
-    """Nothing to do."""
 
   def next_batch(self, state: TrainState) -> tuple[IctBatch, dict[str, float]]:
     """The next batch; of the state it depends on the step alone."""
@@ -93,17 +89,6 @@ class IctSource:
     }
     rng = np.random.default_rng([self._seed, step])
     return reader_batch(rows, self._corpus, self._lengths, rng)
-
-  def position(self) -> dict[str, Any]:
-    """The data position."""
-    return {'data': self._batches.position()}
-
-  def seek(self, position: dict[str, Any]) -> None:
-    """Goes back to a position."""
-    self._batches.seek(position['data'])
-
-  def prune(self, oldest: dict[str, Any]) -> None:
-    """Nothing is kept."""
 
 
 def _make_example(

@@ -27,6 +27,7 @@ from realm_jax.index.candidates import (
 from realm_jax.index.retriever import Retriever
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.train.run_folder import RunFolder
+from realm_jax.train.session import BatchSource
 from realm_jax.train.state import TrainState
 from realm_jax.types import PretrainBatch, TextInputs
 
@@ -76,7 +77,7 @@ def pretrain_batch(
   )
 
 
-class PretrainSource:
+class PretrainSource(BatchSource):
   """The batches of a pre-training run, with the index behind them."""
 
   def __init__(
@@ -101,7 +102,7 @@ class PretrainSource:
       level_null: start with a null document that scores like the others.
     """
     self._run = run
-    self._batches = batches
+    super().__init__(batches)
     self._retriever = retriever
     self._snapshots = snapshots
     self._num_candidates = num_candidates

@@ -1,7 +1,6 @@
 """Batches of fine-tuning: questions, the blocks found, where answers lie."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import Example, Lengths
 from realm_jax.data.featurize import Ragged, joint_inputs
 from realm_jax.index.retriever import Retriever
+from realm_jax.train.session import BatchSource
 from realm_jax.train.state import TrainState
 from realm_jax.types import Array, PretrainBatch, QABatch, TextInputs
 
@@ -66,7 +66,7 @@ def read_inputs(
   return joint, block_mask.astype(np.int32)
 
 
-class QASource:
+class QASource(BatchSource):
   """The batches of a fine-tuning run. The index is frozen."""
 
   def __init__(
@@ -84,13 +84,10 @@ class QASource:
       beam_size: blocks that the retriever's loss sees.
       num_read: blocks that the reader sees.
     """
-    self._batches = batches
+    super().__init__(batches)
     self._retriever = retriever
     self._beam_size = beam_size
     self._num_read = num_read
-
-  def start(self, params: Any) -> None:
-    """Nothing to do: the index is there."""
 
   def next_batch(self, state: TrainState) -> tuple[QABatch, dict[str, float]]:
     """Searches with current parameters."""
@@ -125,29 +122,15 @@ class QASource:
     )
     return batch, {'tokens': int(joint.mask.sum())}
 
-  def position(self) -> dict[str, Any]:
-    """The data position."""
-    return {'data': self._batches.position()}
 
-  def seek(self, position: dict[str, Any]) -> None:
-    """Goes back to a position."""
-    self._batches.seek(position['data'])
-
-  def prune(self, oldest: dict[str, Any]) -> None:
-    """Nothing is kept."""
-
-
-class ClosedBookSource:
+class ClosedBookSource(BatchSource):
   """Questions without documents."""
 
   def __init__(self, batches: Batches, corpus: Corpus, lengths: Lengths):
     """Keeps its arguments; batches are of QAExamples."""
-    self._batches = batches
+    super().__init__(batches)
     self._corpus = corpus
     self._lengths = lengths
-
-  def start(self, params: Any) -> None:
-    """Nothing to do."""
 
   def next_batch(
     self, state: TrainState
@@ -158,14 +141,3 @@ class ClosedBookSource:
       next(self._batches), self._corpus.wordpiece, self._lengths
     )
     return batch, {'tokens': int(batch.joint.mask.sum())}
-
-  def position(self) -> dict[str, Any]:
-    """The data position."""
-    return {'data': self._batches.position()}
-
-  def seek(self, position: dict[str, Any]) -> None:
-    """Goes back to a position."""
-    self._batches.seek(position['data'])
-
-  def prune(self, oldest: dict[str, Any]) -> None:
-    """Nothing is kept."""

@@ -1,9 +1,10 @@
 """One training stage in one folder: restore, train, finish."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from realm_jax.data.batches import Batches
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.loop import Event, LoopConfig, train
 from realm_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -13,23 +14,36 @@ from realm_jax.train.state import TrainState, create_state
 from realm_jax.train.step import Step
 
 
-class BatchSource(Protocol):
-  """Where a stage's batches come from, and the host state behind them."""
+class BatchSource(ABC):
+  """Where a stage's batches come from, and the host state behind them.
 
-  def start(self, params: Any) -> None:
-    """Called once before the first step of a new run."""
+  As it stands the host state is the position in the data; a source that has
+  more overrides the other methods.
+  """
 
+  def __init__(self, batches: Batches):
+    """Keeps the stream of examples."""
+    self._batches = batches
+
+  @abstractmethod
   def next_batch(self, state: TrainState) -> tuple[Any, dict[str, float]]:
     """The next batch, and what was measured while making it."""
 
+  def start(self, params: Any) -> None:
+    """Called once before the first step of a new run."""
+    del params
+
   def position(self) -> dict[str, Any]:
     """JSON values from which `seek` can go on."""
+    return {'data': self._batches.position()}
 
   def seek(self, position: dict[str, Any]) -> None:
     """Goes back to a position."""
+    self._batches.seek(position['data'])
 
   def prune(self, oldest: dict[str, Any]) -> None:
     """Deletes what no position from `oldest` on needs."""
+    del oldest
 
 
 def run_stage(
@@ -88,8 +102,3 @@ def run_stage(
   checkpoints.close()
   run.finish(state.params, num_steps=loop.num_steps)
   return state.params
-
-
-def is_finished(out: str | Path) -> bool:
-  """Whether a stage has nothing left to do."""
-  return (Path(out) / 'manifest.json').is_file()

@@ -35,6 +35,8 @@ def summarise(results: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
 
 
 def table_rows(report: dict[str, Any]) -> list[SummaryRow]:
+  """The table of report.json: intervals over seeds where there are several."""
+
   def interval(figure: dict[str, Any]) -> Interval | float:
     values = figure['by_seed']
     return seed_interval(values) if len(values) > 1 else values[0]
@@ -51,6 +53,13 @@ def table_rows(report: dict[str, Any]) -> list[SummaryRow]:
 
 
 def write_html(folder: Path, config: Any, report: dict[str, Any]) -> None:
+  """Writes report.html.
+
+  Args:
+    folder: of the quickstart.
+    config: its QuickstartConfig, shown in the report.
+    report: what report.json holds.
+  """
   records = {
     f'seed {seed}': read_metrics(folder / f'seed{seed}' / 'pretrain')
     for seed in report['seeds']

@@ -29,8 +29,8 @@ class RetrievedDocument:
     title: of its article.
     text: of the block, whole.
     probability: p(z given x), between 0 and 1.
-    retrieval_utility: what it gains over the null document, nats; None if it
-      was not measured.
+    retrieval_utility: log p(y|x,z) - log p(y|x) of the predicted answer y,
+      nats; None if it was not measured.
     spans: half-open character ranges of the text to highlight, in order and
       apart: the predicted answer, or where an answer stands
       (answers.answer_spans).

@@ -74,8 +74,10 @@ def metric_label(name: str) -> str:
 def _unit(name: str) -> _Unit:
   if name in _NATS:
     return _Unit(_LABELS.get(name, name), 1, 2)
-  recall = re.fullmatch(r'recall(?:_at_|@)(\d+)', name)
-  label = f'R@{recall[1]}' if recall else _LABELS.get(name, name)
+  recall = re.fullmatch(r'(zero_shot_)?recall(?:_at_|@)(\d+)', name)
+  label = _LABELS.get(name, name)
+  if recall:
+    label = f'{"0-shot " if recall[1] else ""}R@{recall[2]}'
   return _Unit(label, 100, 1)
 
 

@@ -51,11 +51,10 @@ _ICT_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-3)
 _PRETRAIN = PretrainConfig(
   batch_size=16, num_candidates=6, refresh_every=50, probe_every=50
 )
-_PRETRAIN_LOOP = dataclasses.replace(_LOOP, num_steps=500)
-# The reader has learned to read; trained faster it would learn to do without
-# documents before the retriever finds the right ones.
+# At 6e-4 the probe recall falls, at 1e-3 the retriever collapses. The reader has
+# learned to read already; trained faster it learns to do without documents.
 _PRETRAIN_OPTIMIZER = dataclasses.replace(
-  _OPTIMIZER, learning_rate=6e-4, slowed=(('^reader/', 0.5),)
+  _OPTIMIZER, learning_rate=3e-4, slowed=(('^reader/', 0.5),)
 )
 _FINETUNE = FinetuneConfig(batch_size=16, beam_size=50, num_read=5)
 
@@ -88,7 +87,7 @@ class QuickstartConfig:
   ict_loop: LoopConfig = _ICT_LOOP
   ict_optimizer: OptimizerConfig = _ICT_OPTIMIZER
   pretrain: PretrainConfig = _PRETRAIN
-  pretrain_loop: LoopConfig = _PRETRAIN_LOOP
+  pretrain_loop: LoopConfig = _LOOP
   pretrain_optimizer: OptimizerConfig = _PRETRAIN_OPTIMIZER
   finetune: FinetuneConfig = _FINETUNE
   finetune_loop: LoopConfig = _LOOP
@@ -244,10 +243,11 @@ def run_seed(
     if 'held_out_retrieval_utility' in record
   ]
   for name, run, value in (
-    ('ict_only', 'ict', utility[0]),
-    ('realm', 'pretrain', utility[-1]),
+    ('ict_only', 'ict', utility[:1]),
+    ('realm', 'pretrain', utility[-1:]),
   ):
-    results[name]['retrieval_utility'] = value
+    if value:  # a tiny corpus may have no batch of held-out sentences
+      results[name]['retrieval_utility'] = value[0]
     zero_shot = measure(f'{run}_zero_shot', run)
     results[name]['zero_shot_recall_at_5'] = zero_shot['recall_at_5']['mean']
   return results

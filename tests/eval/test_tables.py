@@ -85,3 +85,8 @@ def test_screen_shows_half_widths_and_fits_80_columns():
 def test_nothing_to_show_is_still_a_table(rows):
   assert tables.markdown_table(rows).startswith('| system |')
   tables.rich_table(rows)
+
+
+def test_recall_is_headed_by_its_k_and_whether_it_is_zero_shot():
+  assert tables.metric_label('recall_at_5') == 'R@5 (%)'
+  assert tables.metric_label('zero_shot_recall_at_20') == '0-shot R@20 (%)'

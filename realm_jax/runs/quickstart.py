@@ -51,8 +51,8 @@ _ICT_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-3)
 _PRETRAIN = PretrainConfig(
   batch_size=16, num_candidates=6, refresh_every=50, probe_every=50
 )
-# At 6e-4 the probe recall falls, at 1e-3 the retriever collapses. The reader has
-# learned to read already; trained faster it learns to do without documents.
+# At 6e-4 the probe recall falls. The reader has learned to read already;
+# trained faster it learns to do without documents.
 _PRETRAIN_OPTIMIZER = dataclasses.replace(
   _OPTIMIZER, learning_rate=3e-4, slowed=(('^reader/', 0.5),)
 )

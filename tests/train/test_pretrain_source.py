@@ -8,6 +8,7 @@ import tiny
 from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import MaskedSentences
+from realm_jax.data.featurize import document_inputs
 from realm_jax.index.exact import empty_index
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
@@ -28,7 +29,7 @@ ROWS += [ROWS[0], ROWS[1]]
 
 @pytest.fixture(scope='module')
 def setup(tmp_path_factory):
-  """Corpus, parameters and make_source(folder, drop_near_duplicates)."""
+  """Corpus, parameters and make_source(folder, ...) with its options."""
   folder = tmp_path_factory.mktemp('source')
   corpus = Corpus.open(tiny.make_corpus(folder, ROWS))
   model = tiny.with_vocab_of(corpus)
@@ -36,7 +37,7 @@ def setup(tmp_path_factory):
   embed_queries = make_embed(model, Realm.embed_queries)
   embed_documents = make_embed(model, Realm.embed_documents)
 
-  def make_source(out, drop_near_duplicates=False):
+  def make_source(out, drop_near_duplicates=False, level_null=False):
     lengths = tiny.LENGTHS
     retriever = Retriever(
       embed_queries,
@@ -56,6 +57,7 @@ def setup(tmp_path_factory):
       SnapshotMaker(embed_documents, corpus, lengths),
       NUM_CANDIDATES,
       drop_near_duplicates,
+      level_null,
     )
 
   return corpus, params, make_source
@@ -158,3 +160,40 @@ def test_a_position_brings_back_data_and_index(setup, tmp_path):
     )
   source.prune(position)
   assert [p.name for p in (tmp_path / 'snapshots').iterdir()] == ['00000004']
+
+
+def test_a_levelled_null_document_scores_like_what_is_found(setup, tmp_path):
+  corpus, params, make_source = setup
+  plain, level = (
+    make_source(tmp_path / name, level_null=name == 'level')
+    for name in ('plain', 'level')
+  )
+  for source in (plain, level):
+    source.start(params)
+  before, _ = plain.next_batch(state(params))
+  after, _ = level.next_batch(state(params))
+  np.testing.assert_array_equal(before.query.token_ids, after.query.token_ids)
+  assert before.null_bias == 0
+  model = Realm(tiny.with_vocab_of(corpus))
+  query, null, every = (
+    np.asarray(model.apply({'params': params}, inputs, method=method))
+    for inputs, method in (
+      (after.query, Realm.embed_queries),
+      (after.null_document, Realm.embed_documents),
+      (
+        document_inputs(
+          corpus.gather(np.arange(corpus.num_blocks)),
+          corpus.wordpiece,
+          tiny.LENGTHS.multiple,
+          tiny.LENGTHS.document_len,
+        ),
+        Realm.embed_documents,
+      ),
+    )
+  )
+  best = np.sort(query @ every.T, axis=1)[:, -(NUM_CANDIDATES - 1) :]
+  levelled = (query @ null.T).mean() + after.null_bias
+  np.testing.assert_allclose(levelled, best.mean(), atol=1e-4)
+  other = make_source(tmp_path / 'level')
+  other.seek(level.position())
+  assert other.next_batch(state(params))[0].null_bias == after.null_bias

@@ -162,7 +162,9 @@ def pretraining(corpus):
     lengths.query_len,
     corpus.wordpiece,
   )
-  return pretrain_batch(examples, block_ids, mask, corpus, lengths, query)
+  return pretrain_batch(
+    examples, block_ids, mask, corpus, lengths, query, null_bias=0.5
+  )
 
 
 @pytest.mark.parametrize('marginal', ['span', 'token'])
@@ -246,9 +248,9 @@ def test_the_null_document_is_scored_first():
     rng.normal(size=size).astype(np.float32)
     for size in ((2, 5), (1, 5), (2, 3, 5))
   )
-  scores = candidate_scores(query, null, documents)
+  scores = candidate_scores(query, null, documents, np.float32(0.75))
   expected = np.concatenate(
-    [query @ null.T, np.einsum('bd,bnd->bn', query, documents)], axis=1
+    [query @ null.T + 0.75, np.einsum('bd,bnd->bn', query, documents)], axis=1
   )
   np.testing.assert_allclose(scores, expected, atol=1e-5)
 

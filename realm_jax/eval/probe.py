@@ -8,6 +8,7 @@ import numpy as np
 from realm_jax.data.featurize import Ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
+from realm_jax.eval.answering import batches_of
 from realm_jax.index.retriever import Retriever
 from realm_jax.train.qa_source import blocks_with_answer
 
@@ -37,8 +38,8 @@ class Probe:
     """{'probe_recall@k': share of questions}, by wordpieces of the answers."""
     found = np.concatenate(
       [
-        self._has_answer(params, np.arange(start, start + _BATCH_SIZE))
-        for start in range(0, self._num_questions, _BATCH_SIZE)
+        self._has_answer(params, rows)
+        for rows in batches_of(self._num_questions, _BATCH_SIZE)
       ]
     )[: self._num_questions]
     return {
@@ -47,8 +48,7 @@ class Probe:
     }
 
   def _has_answer(self, params: Any, rows: np.ndarray) -> np.ndarray:
-    """[batch, k] bool; rows beyond the last question repeat it."""
-    rows = np.minimum(rows, self._num_questions - 1)
+    """[batch, k] bool: which blocks found hold an answer."""
     examples = self._examples.rows(rows)
     query = self._retriever.query_inputs(
       Ragged(examples['question_ids'], examples['question_lens'])

@@ -10,6 +10,7 @@ from realm_jax.data.featurize import Ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import QAExamples
 from realm_jax.errors import UserError
+from realm_jax.eval.answers import has_answer
 from realm_jax.index.retriever import Retriever
 from realm_jax.optional import require
 from realm_jax.types import NULL_BLOCK_ID
@@ -31,7 +32,7 @@ def make_ranker(
 
   Args:
     kind: 'retriever'; 'bm25'; 'gold', the blocks of the articles that are
-      known to state the answer; or 'random' blocks.
+      known to state the answer, those that hold it first; or 'random' blocks.
     questions: of the file.
     examples: the same questions as arrays.
     retriever: with its index.
@@ -102,6 +103,12 @@ def _gold(questions: Sequence[Question], corpus: Corpus) -> Ranker:
   for block_id in range(corpus.num_blocks):
     by_title.setdefault(corpus.title(block_id), []).append(block_id)
 
+  def states_answer(row: int, block_id: int) -> bool:
+    question = questions[row]
+    return has_answer(
+      corpus.text(block_id), question.answers, is_regex=question.is_regex
+    )
+
   def rank(rows: np.ndarray, k: int) -> np.ndarray:
     block_ids = np.full((len(rows), k), NULL_BLOCK_ID, np.int32)
     for found, row in zip(block_ids, rows, strict=True):
@@ -109,8 +116,10 @@ def _gold(questions: Sequence[Question], corpus: Corpus) -> Ranker:
         block_id
         for title in questions[row].titles
         for block_id in by_title.get(title, [])
-      ][:k]
-      found[: len(gold)] = gold
+      ]
+      # A reader sees the first few of a long article's blocks only.
+      gold.sort(key=lambda block_id: not states_answer(row, block_id))
+      found[: len(gold)] = gold[:k]
     return block_ids
 
   return rank

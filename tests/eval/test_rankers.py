@@ -89,6 +89,20 @@ def test_gold_are_the_blocks_of_the_articles_named(setup, questions):
     assert block_ids[1:].tolist() == [-1, -1]
 
 
+def test_gold_blocks_with_the_answer_come_first(setup, questions):
+  corpus, *_, rank = setup
+  others = [corpus.title(0), corpus.title(1)]
+  asked = [
+    question._replace(titles=(*others, *question.titles))
+    for question in questions
+  ]
+  rows = np.array([5, 83])  # their answers are years of one article each
+  found = rank('gold', 3, rows, asked)
+  for row, block_ids in zip(rows, found, strict=True):
+    titles = [corpus.title(block_id) for block_id in block_ids]
+    assert titles == [*questions[row].titles, *others]
+
+
 def test_gold_asks_for_titles(setup, questions):
   untitled = [question._replace(titles=()) for question in questions]
   with pytest.raises(UserError, match='gold documents are not known'):

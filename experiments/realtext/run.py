@@ -9,7 +9,6 @@ Stopped and started again it goes on where it was.
 """
 
 import argparse
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -50,8 +49,41 @@ def split_questions(realtext: Path, out: Path) -> tuple[Path, Path]:
   return paths
 
 
-def optimizer(learning_rate: float) -> OptimizerConfig:
-  return OptimizerConfig(learning_rate=learning_rate, bias_correction=True)
+def optimizer(learning_rate: float, slowed=()) -> OptimizerConfig:
+  return OptimizerConfig(learning_rate, bias_correction=True, slowed=slowed)
+
+
+class Results:
+  """results.json: what every stage took, and what it reached; kept up to date.
+
+  A stage that an earlier call finished keeps the time it took then.
+  """
+
+  def __init__(self, path: Path):
+    self._path = path
+    self._values: dict = {'seconds': {}, 'metrics': {}}
+    if path.exists():
+      self._values = json.loads(path.read_text(encoding='utf-8'))
+
+  def timed(self, name: str, function, *arguments, **keywords) -> None:
+    start = time.perf_counter()
+    function(*arguments, **keywords)
+    self._keep('seconds', name, time.perf_counter() - start)
+
+  def measure(self, out: Path, name: str, run: str, ranker: str) -> None:
+    metrics = evaluate(
+      str(out / run),
+      str(out / 'questions.test.jsonl'),
+      str(out / 'evaluation' / name),
+      ranker=ranker,
+    )['metrics']
+    means = {metric: value['mean'] for metric, value in metrics.items()}
+    self._keep('metrics', name, means)
+
+  def _keep(self, kind: str, name: str, value) -> None:
+    self._values[kind].setdefault(name, value)
+    write_json(self._path, self._values)
+    print(name, kind, self._values[kind][name], flush=True)
 
 
 def main() -> None:
@@ -59,29 +91,29 @@ def main() -> None:
   parser.add_argument('--realtext', type=Path, required=True)
   parser.add_argument('--minilm', type=Path, required=True)
   parser.add_argument('--out', type=Path, default=Path('runs/realtext'))
-  parser.add_argument('--ict-steps', type=int, default=300)
-  parser.add_argument('--pretrain-steps', type=int, default=400)
+  parser.add_argument('--ict-steps', type=int, default=100)
+  parser.add_argument('--pretrain-steps', type=int, default=150)
   parser.add_argument('--pretrain-batch', type=int, default=8)
-  parser.add_argument('--finetune-steps', type=int, default=200)
+  parser.add_argument('--finetune-steps', type=int, default=150)
   parser.add_argument('--seed', type=int, default=0)
   args = parser.parse_args()
-  out, seconds = args.out, {}
-  out.mkdir(parents=True, exist_ok=True)
-  train, test = split_questions(args.realtext, out)
-  corpus = str(out / 'corpus')
+  args.out.mkdir(parents=True, exist_ok=True)
+  train_questions, _ = split_questions(args.realtext, args.out)
+  run_stages(args, str(train_questions), Results(args.out / 'results.json'))
 
-  def stage(name: str, function, *arguments, **keywords) -> None:
-    start = time.perf_counter()
-    function(*arguments, **keywords)
-    seconds[name] = time.perf_counter() - start
-    print(f'{name}: {seconds[name]:.0f} s', flush=True)
+
+def run_stages(
+  args: argparse.Namespace, train_questions: str, results: Results
+) -> None:
+  """Every stage, each measured as soon as it is done."""
+  out, corpus = args.out, str(args.out / 'corpus')
 
   def loop(num_steps: int) -> LoopConfig:
     return LoopConfig(
-      num_steps, log_every=10, checkpoint_every=100, seed=args.seed
+      num_steps, log_every=10, checkpoint_every=50, seed=args.seed
     )
 
-  stage(
+  results.timed(
     'prepare',
     prepare,
     [
@@ -101,7 +133,7 @@ def main() -> None:
     ('start', 1, 0.0),
     ('ict', args.ict_steps, 1e-4),
   ):
-    stage(
+    results.timed(
       name,
       ict,
       corpus,
@@ -112,54 +144,42 @@ def main() -> None:
       loop=loop(num_steps),
       optimizer=optimizer(rate),
     )
-  stage(
+    results.measure(out, name, name, 'retriever')
+  results.timed(
     'pretrain',
     pretrain,
     corpus,
     str(out / 'pretrain'),
     str(out / 'ict'),
-    probe_questions=str(train),
     config=PretrainConfig(
       batch_size=args.pretrain_batch,
       num_candidates=5,
-      refresh_every=100,
-      probe_every=100,
+      refresh_every=75,
+      probe_every=75,
+      num_held_out=64,
     ),
     lengths=LENGTHS,
     loop=loop(args.pretrain_steps),
-    optimizer=dataclasses.replace(
-      optimizer(5e-5), slowed=(('^embedder/', EMBEDDER_RATE),)
-    ),
+    optimizer=optimizer(5e-5, slowed=(('^embedder/', EMBEDDER_RATE),)),
   )
+  results.measure(out, 'pretrain', 'pretrain', 'retriever')
   for name, init in (('finetune', 'pretrain'), ('finetune_ict_only', 'ict')):
-    stage(
+    results.timed(
       name,
       finetune,
       corpus,
       str(out / name),
       str(out / init),
-      str(train),
+      train_questions,
       config=FinetuneConfig(batch_size=8, beam_size=100, num_read=5),
       lengths=LENGTHS,
       loop=loop(args.finetune_steps),
-      optimizer=optimizer(1e-4),
+      optimizer=optimizer(1e-4, slowed=(('^query_embedder/', 0.3),)),
     )
-  results = {}
-  for name, run, ranker in (
-    ('bm25', 'finetune', 'bm25'),
-    ('start', 'start', 'retriever'),
-    ('ict', 'ict', 'retriever'),
-    ('pretrain', 'pretrain', 'retriever'),
-    ('finetune', 'finetune', 'retriever'),
-    ('finetune_ict_only', 'finetune_ict_only', 'retriever'),
-    ('gold_document', 'finetune', 'gold'),
-  ):
-    results[name] = evaluate(
-      str(out / run), str(test), str(out / 'evaluation' / name), ranker=ranker
-    )['metrics']
-  for name, metrics in results.items():
-    print(name, {m: round(v['mean'], 3) for m, v in metrics.items()})
-  write_json(out / 'results.json', {'results': results, 'seconds': seconds})
+    results.measure(out, name, name, 'retriever')
+    if init == 'pretrain':
+      results.measure(out, 'bm25', name, 'bm25')
+      results.measure(out, 'gold_document', name, 'gold')
 
 
 if __name__ == '__main__':

@@ -10,14 +10,19 @@ A gin file imports modules and binds parameters of the functions in
     loop.LoopConfig.num_steps = 200_000
 
 A dataclass of which something is bound is handed to the function by itself.
+`include 'FILE'` is looked for in the folder of the including file, then in the
+working directory. Between files, a binding in a scope (`ict/loop...`) stands
+over one without; `--set` stands over both.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +54,11 @@ def _selector(target: Callable | type) -> str:
   return f'{module}.{target.__name__}'
 
 
+def _complete(target: Callable | type) -> str:
+  """The name under which gin keeps the bindings of a target."""
+  return f'{target.__module__}.{target.__name__}'
+
+
 def _import_line(target: Callable | type) -> str:
   package, _, module = target.__module__.rpartition('.')
   return f'from {package} import {module}' if package else f'import {module}'
@@ -62,9 +72,13 @@ def _reachable(function: Callable) -> list[Callable | type]:
   return found
 
 
-def _parse(gin: Any, text: str, what: str) -> None:
+@contextlib.contextmanager
+def _user_errors(what: str) -> Iterator[None]:
+  """Turns gin's complaints about a text into UserError."""
   try:
-    gin.parse_config(text)
+    yield
+  except UserError:
+    raise
   except (
     ValueError,
     SyntaxError,
@@ -74,6 +88,71 @@ def _parse(gin: Any, text: str, what: str) -> None:
     OSError,
   ) as error:
     raise UserError(f'{what}: {str(error).strip()}') from error
+
+
+def _parse(gin: Any, text: str, what: str) -> None:
+  with _user_errors(what):
+    gin.parse_config(text)
+
+
+def _parse_file(gin: Any, path: Path) -> None:
+  """Parses a file; includes are relative to the file that includes."""
+  if not path.is_file():
+    raise FileNotFoundError(f'There is no gin file {path}.')
+  folders = ['']  # gin's own search path is for all files alike
+
+  @contextlib.contextmanager
+  def reader(name: str) -> Iterator[Any]:
+    outer = list(folders)
+    folders[:] = [str(Path(name).absolute().parent), '']
+    try:
+      with open(name, encoding='utf-8') as stream:
+        yield stream
+    except UnicodeDecodeError as error:
+      raise UserError(
+        f'gin file {name}: invalid UTF-8 at byte {error.start}.'
+      ) from error
+    finally:
+      folders[:] = outer
+
+  config = gin.config
+  kept = config._FILE_READERS, config._LOCATION_PREFIXES
+  config._FILE_READERS = [(reader, os.path.isfile)]
+  config._LOCATION_PREFIXES = folders
+  try:
+    with _user_errors(f'gin file {path}'):
+      gin.parse_config_file(str(path))
+  finally:
+    config._FILE_READERS, config._LOCATION_PREFIXES = kept
+
+
+def _scope_and_selector(setting: str) -> tuple[str, str, str]:
+  """'a/b/loop.LoopConfig.seed=3' -> 'a/b', 'loop.LoopConfig', 'seed'."""
+  name = setting.partition('=')[0].strip()
+  scope, _, name = name.rpartition('/')
+  selector, _, parameter = name.rpartition('.')
+  return scope, selector, parameter
+
+
+def _apply_settings(gin: Any, header: str, settings: Sequence[str]) -> None:
+  """Binds settings, also where a file bound the same in a narrower scope."""
+  # Those without a scope first: of two settings the narrower one counts.
+  for setting in sorted(
+    settings, key=lambda s: bool(_scope_and_selector(s)[0])
+  ):
+    name, equals, value = setting.partition('=')
+    if not equals or not name.strip():
+      raise UserError(
+        f'--set {setting!r} is not of the form NAME=VALUE, such as '
+        'loop.LoopConfig.num_steps=500.'
+      )
+    scope, selector, parameter = _scope_and_selector(setting)
+    if selector:
+      for (where, complete), bound in gin.config._CONFIG.items():
+        is_narrower = where and (not scope or where.startswith(f'{scope}/'))
+        if is_narrower and f'.{complete}'.endswith(f'.{selector}'):
+          bound.pop(parameter, None)
+    _parse(gin, f'{header}{name.strip()} = {value}', f'--set {setting}')
 
 
 def configured(
@@ -87,7 +166,8 @@ def configured(
     function: one of `realm_jax.runs`.
     files: gin files; later ones override earlier ones.
     settings: 'module.Class.name=value' or 'module.function.name=value'; they
-      override the files.
+      override the files, in whatever scope these bind the name; 'scope/...'
+      overrides in that scope alone.
 
   Returns:
     The function; arguments it is called with override what is bound.
@@ -102,27 +182,13 @@ def configured(
   imports = sorted({_import_line(target) for target in _reachable(function)})
   header = '\n'.join([_HEADER, *imports, ''])
   for path in files:
-    if not Path(path).is_file():
-      raise FileNotFoundError(f'There is no gin file {path}.')
-    try:
-      text = Path(path).read_text(encoding='utf-8')
-    except UnicodeDecodeError as error:
-      raise UserError(
-        f'gin file {path}: invalid UTF-8 at byte {error.start}.'
-      ) from error
-    _parse(gin, text, f'gin file {path}')
-  for setting in settings:
-    name, equals, value = setting.partition('=')
-    if not equals or not name.strip():
-      raise UserError(
-        f'--set {setting!r} is not of the form NAME=VALUE, such as '
-        'loop.LoopConfig.num_steps=500.'
-      )
-    _parse(gin, f'{header}{name.strip()} = {value}', f'--set {setting}')
+    _parse_file(gin, Path(path))
+  _apply_settings(gin, header, settings)
   _hand_over_dataclasses(gin, header, function)
   _parse(gin, f'{header}RUN = @{_selector(function)}', 'gin')
   _check_references(gin)
   _check_values(gin, function)
+  _check_scopes(gin, function, settings)
   return _without_notes(gin.query_parameter('%RUN').scoped_configurable_fn)
 
 
@@ -145,14 +211,14 @@ def _without_notes(function: Callable) -> Callable:
 
 def _hand_over_dataclasses(gin: Any, header: str, function: Callable) -> None:
   """Binds each dataclass that has bindings to the parameter that takes it."""
-  bound = {selector for (_, selector) in gin.config._CONFIG}
+  # What is bound in a scope is for references to that scope.
+  bound = {selector for (scope, selector) in gin.config._CONFIG if not scope}
   targets = _reachable(function)
   for target in reversed(targets):  # the innermost first
     for name, config in _config_parameters(target).items():
-      complete = f'{config.__module__}.{config.__name__}'
-      holder = f'{target.__module__}.{target.__name__}'
+      holder = _complete(target)
       own = gin.config._CONFIG.get(('', holder), {})
-      if complete in bound and name not in own:
+      if _complete(config) in bound and name not in own:
         _parse(
           gin,
           f'{header}{_selector(target)}.{name} = @{_selector(config)}()',
@@ -186,30 +252,67 @@ def _check_references(gin: Any) -> None:
 
 def _check_values(gin: Any, function: Callable) -> None:
   """Refuses values of another type, and fields that have none."""
-  for target in _reachable(function):
-    bound = gin.config._CONFIG.get(
-      ('', f'{target.__module__}.{target.__name__}')
-    )
-    if bound is None:
+  targets = {_complete(target): target for target in _reachable(function)}
+  for (scope, complete), bound in gin.config._CONFIG.items():
+    if complete not in targets:
       continue
+    target = targets[complete]
     hints = typing.get_type_hints(target)
     for name, value in bound.items():
-      is_reference = isinstance(value, gin.config.ConfigurableReference)
-      if not is_reference and not _fits(value, hints.get(name, Any)):
+      if isinstance(value, gin.config.ConfigurableReference):
+        if value.config_key[1] in targets:
+          _check_complete(gin, targets[value.config_key[1]], value)
+      elif not _fits(value, hints.get(name, Any)):
         expected = getattr(hints[name], '__name__', str(hints[name]))
+        where = f'{scope}/' if scope else ''
         raise UserError(
-          f'{target.__name__}.{name} is {value!r}, expected {expected}.'
+          f'{where}{target.__name__}.{name} is {value!r}, expected {expected}.'
         )
-    if dataclasses.is_dataclass(target):
-      missing = [
-        parameter.name
-        for parameter in inspect.signature(target).parameters.values()
-        if parameter.default is parameter.empty and parameter.name not in bound
-      ]
-      if missing:
-        raise UserError(
-          f'{_selector(target)}.{missing[0]} has no default: set it as well.'
-        )
+
+
+def _check_complete(gin: Any, target: Callable | type, reference: Any) -> None:
+  """Refuses a reference to a dataclass that lacks a field."""
+  if not dataclasses.is_dataclass(target):
+    return
+  # A scope a/b sees what is bound in '', 'a' and 'a/b'.
+  bound = {
+    name
+    for num_scopes in range(len(reference.scopes) + 1)
+    for name in gin.config._CONFIG.get(
+      ('/'.join(reference.scopes[:num_scopes]), _complete(target)), {}
+    )
+  }
+  for parameter in inspect.signature(target).parameters.values():
+    if parameter.default is parameter.empty and parameter.name not in bound:
+      where = ''.join(f'{scope}/' for scope in reference.scopes)
+      raise UserError(
+        f'{where}{_selector(target)}.{parameter.name} has no default: set it '
+        'as well.'
+      )
+
+
+def _check_scopes(
+  gin: Any, function: Callable, settings: Sequence[str]
+) -> None:
+  """Refuses settings in a scope that nothing refers to."""
+  targets = {_complete(target) for target in _reachable(function)}
+  used = {
+    scope
+    for (_, complete), bound in gin.config._CONFIG.items()
+    if complete in targets
+    for value in bound.values()
+    if isinstance(value, gin.config.ConfigurableReference)
+    for scope in value.scopes
+  }
+  for setting in settings:
+    scope, selector, parameter = _scope_and_selector(setting)
+    unused = set(scope.split('/')) - used
+    if scope and selector and unused:
+      raise UserError(
+        f'--set {setting}: {_selector(function)} takes nothing from scope '
+        f'{scope}, expected {" or ".join(sorted(used)) or "no scope"}. '
+        f'Set {selector}.{parameter}.'
+      )
 
 
 def _fits(value: Any, hint: Any) -> bool:

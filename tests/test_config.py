@@ -1,6 +1,8 @@
 """Run functions configured by gin: names, values, nested dataclasses."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +11,17 @@ from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
+from realm_jax.runs.finetune import finetune
+from realm_jax.runs.ict import ict
+from realm_jax.runs.pretrain import pretrain
+from realm_jax.runs.quickstart import QuickstartConfig
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 
-pytest.importorskip('gin')
+gin = pytest.importorskip('gin')
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LAPTOP = REPOSITORY / 'gin_configs' / 'runs' / 'laptop.gin'
 
 
 def stage(
@@ -215,3 +224,132 @@ def failing(error: BaseException, loop: LoopConfig | None = None):
   """Stands for a function of realm_jax.runs that does not succeed."""
   del loop
   raise error
+
+
+SCOPED = (
+  f'{__name__}.stage.loop = @first/loop.LoopConfig()',
+  f'{__name__}.stage.optimizer = @first/optimizer.OptimizerConfig()',
+  'first/loop.LoopConfig.num_steps = 5',
+  'first/loop.LoopConfig.seed = 3',
+  'second/loop.LoopConfig.num_steps = 6',
+  'optimizer.OptimizerConfig.bias_correction = True',
+  'first/optimizer.OptimizerConfig.learning_rate = 0.5',
+)
+
+
+@pytest.fixture
+def scoped(file):
+  """A file that binds in scopes, as one file for several commands does."""
+  return file(f'import {__name__}', *SCOPED)
+
+
+def test_what_is_bound_in_a_scope_is_joined_with_what_is_bound_without(scoped):
+  result = run([scoped])
+  assert result['loop'] == LoopConfig(num_steps=5, seed=3)
+  assert result['optimizer'] == OptimizerConfig(0.5, bias_correction=True)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'num_steps'),
+  [
+    (['loop.LoopConfig.num_steps=7'], 7),
+    (['first/loop.LoopConfig.num_steps=8'], 8),
+    (['first/loop.LoopConfig.num_steps=8', 'loop.LoopConfig.num_steps=7'], 8),
+  ],
+)
+def test_a_setting_overrides_what_a_file_binds_in_a_scope(
+  scoped, settings, num_steps
+):
+  assert run([scoped], settings)['loop'] == LoopConfig(num_steps, seed=3)
+
+
+@pytest.mark.parametrize(
+  ('setting', 'message'),
+  [
+    ('loop.LoopConfig.num_steps="many"', "num_steps is 'many', expected int"),
+    (
+      'first/loop.LoopConfig.num_steps="many"',
+      "first/LoopConfig.num_steps is 'many', expected int",
+    ),
+    ('second/loop.LoopConfig.num_steps=7', 'nothing from scope second'),
+    ('frist/loop.LoopConfig.num_steps=7', 'expected first'),
+  ],
+)
+def test_a_setting_in_a_scope_is_checked(scoped, setting, message):
+  with pytest.raises(UserError) as caught:
+    run([scoped], [setting])
+  assert message in str(caught.value)
+
+
+def test_a_scope_that_lacks_what_has_no_default_is_refused(file):
+  path = file(f'import {__name__}', *SCOPED[:-1])
+  with pytest.raises(
+    UserError, match=r'first/optimizer\.OptimizerConfig\.learning_rate has'
+  ):
+    run([path])
+
+
+def test_an_include_is_found_beside_the_file_that_includes(
+  file, tmp_path, monkeypatch
+):
+  for folder in ('deep', 'deep/deeper', 'elsewhere'):
+    (tmp_path / folder).mkdir()
+  file('loop.LoopConfig.seed = 3', name='deep/deeper/inner.gin')
+  file("include 'deeper/inner.gin'", name='deep/outer.gin')
+  file('loop.LoopConfig.seed = 4', name='elsewhere/inner.gin')
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  path = file(
+    "include 'deep/outer.gin'",
+    "include 'inner.gin'",
+    'loop.LoopConfig.num_steps = 6',
+    name='run.gin',
+  )
+  expected = LoopConfig(num_steps=6, seed=4)  # found in the working directory
+  assert run([path])['loop'] == expected
+  assert run([os.path.relpath(path)])['loop'] == expected
+  # One beside the file comes before that of the working directory.
+  file('loop.LoopConfig.seed = 5', name='inner.gin')
+  assert run([path])['loop'] == LoopConfig(num_steps=6, seed=5)
+
+
+def test_an_included_file_that_is_no_text_is_named(file, tmp_path):
+  (tmp_path / 'bad.gin').write_bytes(b'STEPS = \xff')
+  with pytest.raises(UserError, match=r'bad\.gin: invalid UTF-8'):
+    run([file("include 'bad.gin'")])
+
+
+def bound(function, settings=()) -> dict:
+  """Parameter -> value, of a command with laptop.gin."""
+  configured(function, [LAPTOP], settings)
+  return gin.get_bindings(function)
+
+
+@pytest.mark.parametrize('function', [ict, pretrain, finetune])
+def test_laptop_binds_what_the_quickstart_has(function, tmp_path, monkeypatch):
+  """They differ in how often is logged and saved, and in spare positions."""
+  monkeypatch.chdir(tmp_path)
+  quickstart = QuickstartConfig()
+  stage = function.__name__
+  values = bound(function)
+  assert values['lengths'] == quickstart.lengths
+  assert values['config'] == getattr(quickstart, stage)
+  assert values['optimizer'] == getattr(quickstart, f'{stage}_optimizer')
+  loop = getattr(quickstart, f'{stage}_loop')
+  assert values['loop'] == dataclasses.replace(
+    values['loop'], num_steps=loop.num_steps, seed=loop.seed
+  )
+  if function is ict:
+    encoder = quickstart.model.encoder
+    max_positions = values['model'].encoder.max_positions
+    # Longer documents than the quickstart's are usual.
+    assert max_positions >= encoder.max_positions
+    assert values['model'] == dataclasses.replace(
+      quickstart.model,
+      encoder=dataclasses.replace(encoder, max_positions=max_positions),
+    )
+
+
+def test_a_setting_overrides_the_scopes_of_laptop():
+  assert bound(pretrain, ['loop.LoopConfig.num_steps=2000'])[
+    'loop'
+  ] == dataclasses.replace(bound(pretrain)['loop'], num_steps=2000)

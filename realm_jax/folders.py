@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ from realm_jax.errors import UserError
 
 FORMAT_VERSION = 1
 MANIFEST = 'manifest.json'
-_PACKAGES = ('realm_jax', 'jax', 'numpy', 'tokenizers', 'pyarrow')
+_PACKAGES = (
+  'realm_jax',
+  'jax',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'grain',
+  'numpy',
+  'tokenizers',
+  'pyarrow',
+)
 
 
 def file_checksum(path: Path) -> str:
@@ -82,6 +93,7 @@ def write_manifest(
     'format_version': FORMAT_VERSION,
     'kind': kind,
     'packages': _package_versions(),
+    'command': shlex.join(sys.argv),
     **fields,
     'files': {
       name: {
@@ -93,6 +105,23 @@ def write_manifest(
   }
   write_json(folder / MANIFEST, manifest)
   return manifest
+
+
+def check_kind(folder: Path, kind: str) -> None:
+  """Raises UserError if a folder to write to is whole and something else."""
+  path = Path(folder) / MANIFEST
+  if path.is_file() and (found := _read_json(path).get('kind')) != kind:
+    raise UserError(
+      f'{folder} is a {found} folder, expected one to write a {kind} to. Give '
+      'another folder, or delete this one.'
+    )
+
+
+def _read_json(path: Path) -> Any:
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise UserError(f'{path} is not valid JSON: {error}.') from error
 
 
 def is_whole(folder: Path) -> bool:
@@ -123,10 +152,7 @@ def read_manifest(
       f'{kind} folder {folder} {problem} (no {MANIFEST} in it). '
       f'Make it with: {made_by}'
     )
-  try:
-    manifest = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise UserError(f'{path} is not valid JSON: {error}.') from error
+  manifest = _read_json(path)
   if manifest.get('kind') != kind:
     raise UserError(
       f'{folder} is a {manifest.get("kind")} folder, expected a {kind} folder.'

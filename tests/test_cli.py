@@ -184,7 +184,12 @@ class TestTraining:
     )
 
   def test_more_held_than_there_are(self, refused, pretrain):
-    options = ['--set', 'pretrain.PretrainConfig.batch_size=2000']
+    options = [
+      '--set',
+      'pretrain.PretrainConfig.batch_size=2000',
+      '--set',
+      'examples.Lengths.query_len=24',
+    ]
     refused(pretrain(*options), 'fewer than the batch size of 2000')
 
   @pytest.mark.parametrize(

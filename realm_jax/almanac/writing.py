@@ -43,10 +43,11 @@ def write_almanac(
     The manifest; its counts say how many documents and questions there are.
 
   Raises:
-    UserError: an argument is out of its range.
+    UserError: an argument is out of its range, or the folder is something else.
   """
   world = make_world(seed, num_documents, edition)
   folder = folders.make_folder(folder)
+  folders.check_kind(folder, 'almanac')
   (folder / folders.MANIFEST).unlink(missing_ok=True)
   names = [DOCUMENTS, *map(questions_file, SPLITS), CHANGED_FACTS]
   counts = dict.fromkeys(names, 0)

@@ -47,6 +47,29 @@ class Lengths:
           f'Lengths.{name} is {getattr(self, name)}, expected at least 1.'
         )
 
+  def check(self, corpus: Corpus, max_positions: int) -> None:
+    """Raises UserError where blocks or joint sequences would not fit.
+
+    Args:
+      corpus: no block of it may be longer than document_len.
+      max_positions: of the encoder; joint sequences may not be longer.
+    """
+    longest = int(corpus.block_lens.max())
+    if longest > self.document_len:
+      raise UserError(
+        f'Corpus {corpus.folder} has blocks of up to {longest} wordpieces, but '
+        f'Lengths.document_len is {self.document_len}: their ends would never '
+        f'be read. Prepare the corpus with --block-len {self.document_len}, or '
+        'raise Lengths.document_len.'
+      )
+    if self.query_len + longest > max_positions:
+      raise UserError(
+        f'Lengths.query_len is {self.query_len}, the longest block of corpus '
+        f'{corpus.folder} {longest}, together more than the '
+        f'{max_positions} of EncoderConfig.max_positions. Lower query_len, '
+        'prepare shorter blocks, or give the encoder more positions.'
+      )
+
   @property
   def joint_len(self) -> int:
     """The longest joint sequence."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
+from realm_jax.errors import UserError
 from realm_jax.index.exact import ExactIndex, empty_index
 from realm_jax.index.retriever import Retriever
 from realm_jax.index.snapshot import Snapshot
@@ -43,10 +45,11 @@ def open_system(run: str, corpus: str | None = None) -> System:
 
   Raises:
     FileNotFoundError: no such run or corpus.
-    UserError: the corpus has another vocabulary than the run.
+    UserError: the corpus has another vocabulary than the run, or is not the
+      one it was trained on though none was given.
   """
   loaded = load_run(run)
-  opened = Corpus.open(corpus or loaded.corpus_folder)
+  opened = Corpus.open(corpus) if corpus else _own_corpus(loaded)
   loaded.check_vocabulary(opened)
   lengths = Lengths(**loaded.settings['lengths'])
   if loaded.stage == 'closed_book':
@@ -57,6 +60,24 @@ def open_system(run: str, corpus: str | None = None) -> System:
     make_embed(loaded.model, Realm.embed_queries), opened, index, lengths
   )
   return System(loaded, opened, lengths, retriever)
+
+
+def _own_corpus(run: LoadedRun) -> Corpus:
+  """The corpus that a run was trained on, if it is still there."""
+  if not Path(run.corpus_folder).is_dir():
+    raise FileNotFoundError(
+      f'The corpus of run {run.path} was at {run.corpus_folder}, which does '
+      'not exist any more. Give the folder where it lies now with --corpus.'
+    )
+  corpus = Corpus.open(run.corpus_folder)
+  if corpus.fingerprint != run.corpus_fingerprint:
+    raise UserError(
+      f'Corpus {corpus.folder} is not the one that run {run.path} was trained '
+      f'on: its fingerprint is {corpus.fingerprint[:12]}, expected '
+      f'{run.corpus_fingerprint[:12]}. To search it all the same, name it with '
+      '--corpus.'
+    )
+  return corpus
 
 
 def run_snapshot(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
@@ -225,6 +226,7 @@ def load_bert(
   config: RealmConfig,
   params: Any,
   parts: tuple[str, ...] = ('embedder', 'reader'),
+  wordpiece: WordPiece | None = None,
 ) -> Any:
   """Parameters with the encoders' weights taken from a BERT.
 
@@ -234,23 +236,24 @@ def load_bert(
 
   Args:
     folder: a folder with *.safetensors, and perhaps vocab.txt, which is held
-      against the vocabulary's size.
+      against the vocabulary.
     config: the model that params belong to.
     params: as init_params makes them.
     parts: which to fill: 'embedder' (both, where they are not shared),
       'query_embedder', 'document_embedder', 'reader'.
+    wordpiece: of the corpus; None to compare the vocabularies' sizes only.
 
   Returns:
     A new tree like params, float32.
 
   Raises:
     FileNotFoundError: there is no such folder, or no safetensors in it.
-    UserError: a part is unknown; an encoder's tensor is missing; a shape
-      differs from that of the parameter; the file is damaged.
+    UserError: a part is unknown; vocabularies differ; an encoder's tensor is
+      missing; a shape differs from that of the parameter; the file is damaged.
   """
   folder = Path(folder)
   bert = _BertFile(folder)
-  _check_vocab(folder / 'vocab.txt', config.encoder.vocab_size)
+  _check_vocab(folder / 'vocab.txt', config.encoder.vocab_size, wordpiece)
   _check_layers(folder, _num_layers(bert), config.encoder.num_layers)
   filled, missing = dict(params), []
   for part in _parts_of(params, parts):
@@ -316,7 +319,9 @@ def _check_layers(folder: Path, found: int, expected: int) -> None:
     )
 
 
-def _check_vocab(path: Path, vocab_size: int) -> None:
+def _check_vocab(
+  path: Path, vocab_size: int, wordpiece: WordPiece | None
+) -> None:
   if not path.is_file():
     return
   with open(path, encoding='utf-8') as lines:
@@ -326,4 +331,11 @@ def _check_vocab(path: Path, vocab_size: int) -> None:
       f'{path} has {found} wordpieces, but EncoderConfig.vocab_size is '
       f'{vocab_size}. The model and its corpus need the vocabulary of the '
       'weights: prepare the corpus with it.'
+    )
+  if wordpiece is None:
+    return
+  if WordPiece.from_vocab_file(path).fingerprint != wordpiece.fingerprint:
+    raise UserError(
+      f'{path} has as many wordpieces as the vocabulary of the corpus, but not '
+      f'the same: prepare the corpus with --vocab {path}.'
     )

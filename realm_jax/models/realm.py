@@ -215,6 +215,11 @@ def init_params(config: RealmConfig, rng: Array) -> Any:
   return make(rng)
 
 
+def abstract_params(config: RealmConfig) -> Any:
+  """The tree of init_params with shapes and dtypes, but no arrays."""
+  return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+
+
 def logical_axes(config: RealmConfig) -> Any:
   """The names of the axes of every parameter, for sharding.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
+from realm_jax.errors import UserError
 from realm_jax.folders import is_whole
 from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
 from realm_jax.refresh.embed_blocks import embed_blocks
@@ -49,7 +50,13 @@ class SnapshotMaker:
       The snapshot, and the seconds spent embedding.
     """
     if is_whole(folder):
-      return load_snapshot(folder, self._corpus.fingerprint), 0.0
+      snapshot = load_snapshot(folder, self._corpus.fingerprint)
+      if snapshot.index_step != index_step:
+        raise UserError(
+          f'Snapshot {folder} is of step {snapshot.index_step}, expected step '
+          f'{index_step}. Delete it, and it is made again.'
+        )
+      return snapshot, 0.0
     start = time.perf_counter()
     snapshot = embed_blocks(
       self._embed_documents,

@@ -1,6 +1,7 @@
 """Fine-tune on questions: ORQA's losses, or closed book."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import optax
@@ -12,6 +13,7 @@ from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.errors import UserError
+from realm_jax.folders import file_checksum
 from realm_jax.index.exact import ExactIndex
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
@@ -103,12 +105,12 @@ def finetune(
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=1e-5)
-  optimizer = dataclasses.replace(
-    optimizer, num_steps=loop.num_steps, frozen=_FROZEN[config.reader]
-  )
   start = load_run(init)
   start.check_vocabulary(opened)
   model, params = split_embedders(start.model, start.params)
+  optimizer = optimizer.for_stage(
+    loop.num_steps, _FROZEN[config.reader], params
+  )
   # Read before the run's folder is made, so that mistakes leave none.
   examples = qa_examples(load_questions(questions), opened.wordpiece, lengths)
   if not examples.answer_lens.any():
@@ -116,14 +118,18 @@ def finetune(
       f'No answer in {questions} is a string of at most 10 wordpieces: there '
       'is nothing to train on.'
     )
+  lengths.check(opened, start.model.encoder.max_positions)
   run = RunFolder(
     out,
     STAGES[config.reader],
     model,
     opened,
     {
-      'init': str(init),
-      'questions': str(questions),
+      'init': start.identity,
+      'questions': {
+        'file': str(questions),
+        'sha256': file_checksum(Path(questions)),
+      },
       'config': config,
       'lengths': lengths,
       'loop': loop,

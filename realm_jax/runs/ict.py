@@ -21,7 +21,7 @@ from realm_jax.data.reader_warmup import Readings, reader_batch
 from realm_jax.errors import UserError
 from realm_jax.models.bert_weights import encoder_config_from, load_bert
 from realm_jax.models.copying_init import copying_init
-from realm_jax.models.realm import RealmConfig, init_params
+from realm_jax.models.realm import RealmConfig, abstract_params, init_params
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.run_folder import RunFolder
@@ -116,15 +116,16 @@ class IctConfig:
   Attributes:
     batch_size: sentences, and so blocks to choose among, a step.
     reader_batch_size: sentences a step that also warm up the reader, which
-      learns to read them beside other blocks; 0 leaves the reader as it is.
+      learns to read them beside other blocks; 0, as in the paper, leaves the
+      reader as it is.
     copying_init: start a reader that is made anew as models.copying_init has
-      it; has no effect with `bert`.
+      it; has no effect with `bert`. The paper's reader starts from BERT's.
     num_held_out: sentences with spans that are kept out of all training.
   """
 
   batch_size: int = 64
-  reader_batch_size: int = 32
-  copying_init: bool = True
+  reader_batch_size: int = 0
+  copying_init: bool = False
   num_held_out: int = 512
 
   def __post_init__(self):
@@ -171,15 +172,16 @@ def ict(
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=1e-4)
-  # What the loss does not reach is not decayed either.
-  frozen = '^reader/span_head/' if config.reader_batch_size else '^reader/'
-  optimizer = dataclasses.replace(
-    optimizer, num_steps=loop.num_steps, frozen=(frozen,)
-  )
   if bert is not None:
     model = dataclasses.replace(model, encoder=encoder_config_from(bert))
   encoder = dataclasses.replace(model.encoder, vocab_size=opened.wordpiece.size)
   model = dataclasses.replace(model, encoder=encoder)
+  lengths.check(opened, encoder.max_positions)
+  # What the loss does not reach is not decayed either.
+  frozen = '^reader/span_head/' if config.reader_batch_size else '^reader/'
+  optimizer = optimizer.for_stage(
+    loop.num_steps, (frozen,), abstract_params(model)
+  )
   run = RunFolder(
     out,
     'ict',
@@ -197,7 +199,7 @@ def ict(
     return out
   params = init_params(model, jax.random.key(loop.seed))
   if bert is not None:
-    params = load_bert(bert, model, params)
+    params = load_bert(bert, model, params, wordpiece=opened.wordpiece)
   elif config.copying_init:
     rng = jax.random.fold_in(jax.random.key(loop.seed), 1)
     params = {

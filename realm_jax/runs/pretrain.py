@@ -45,7 +45,7 @@ class PretrainConfig:
     drop_near_duplicates: drop candidates that contain the query's sentence.
     train_retriever: False keeps the embedder as it is.
     level_null: add a constant to the null document's score, so that at the
-      start it is what the documents found score on average. Neither the paper
+      start it is what the nearest blocks score on average. Neither the paper
       nor the official code does; the embedder's warm start says nothing of the
       null document.
   """
@@ -59,7 +59,7 @@ class PretrainConfig:
   num_held_out: int = 512
   drop_near_duplicates: bool = False
   train_retriever: bool = True
-  level_null: bool = True
+  level_null: bool = False
 
   def __post_init__(self):
     check_at_least(
@@ -113,15 +113,13 @@ def pretrain(
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=3e-5)
+  start = load_run(init)
+  start.check_vocabulary(opened)
   # What the loss does not reach is not decayed either.
   frozen: tuple[str, ...] = ('^reader/span_head/',)
   if not config.train_retriever:
     frozen += ('embedder/',)
-  optimizer = dataclasses.replace(
-    optimizer, num_steps=loop.num_steps, frozen=frozen
-  )
-  start = load_run(init)
-  start.check_vocabulary(opened)
+  optimizer = optimizer.for_stage(loop.num_steps, frozen, start.params)
   if config.num_candidates > opened.num_blocks:
     raise UserError(
       f'num_candidates is {config.num_candidates}, but corpus {corpus} has '
@@ -131,13 +129,14 @@ def pretrain(
     )
   # Read before the run's folder is made, so that mistakes leave none.
   questions = load_questions(probe_questions) if probe_questions else []
+  lengths.check(opened, start.model.encoder.max_positions)
   run = RunFolder(
     out,
     'pretrain',
     start.model,
     opened,
     {
-      'init': str(init),
+      'init': start.identity,
       'config': config,
       'lengths': lengths,
       'loop': loop,

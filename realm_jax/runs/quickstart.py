@@ -11,10 +11,12 @@ from rich.console import Console
 from realm_jax.almanac import write_almanac
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import load_questions
+from realm_jax.errors import UserError
 from realm_jax.eval.tables import rich_table
 from realm_jax.folders import is_whole, read_manifest, write_json
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
+from realm_jax.optional import require
 from realm_jax.runs.ask import ask
 from realm_jax.runs.evaluate import evaluate
 from realm_jax.runs.finetune import FinetuneConfig, finetune
@@ -46,11 +48,15 @@ _LENGTHS = Lengths(query_len=48, document_len=64, multiple=16, max_masks=8)
 _LOOP = LoopConfig(num_steps=400, log_every=20, checkpoint_every=200)
 _OPTIMIZER = OptimizerConfig(learning_rate=1e-3, bias_correction=True)
 # With 32 blocks to choose among recall@5 ends at 0.39, with 64 at 0.61.
-_ICT = IctConfig(batch_size=64, reader_batch_size=32)
+_ICT = IctConfig(batch_size=64, reader_batch_size=32, copying_init=True)
 _ICT_LOOP = dataclasses.replace(_LOOP, num_steps=1200)
 _ICT_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-3)
 _PRETRAIN = PretrainConfig(
-  batch_size=32, num_candidates=6, refresh_every=50, probe_every=50
+  batch_size=32,
+  num_candidates=6,
+  refresh_every=50,
+  probe_every=50,
+  level_null=True,
 )
 _PRETRAIN_LOOP = dataclasses.replace(_LOOP, num_steps=600)
 # At 6e-4 the retriever is lost within a hundred steps. The reader has learned
@@ -119,7 +125,16 @@ def quickstart(
 
   Returns:
     What report.json holds.
+
+  Raises:
+    UserError: seeds is less than 1, or an extra is not installed.
   """
+  # Known now rather than after the training.
+  require('bm25s', 'baselines')
+  for module in ('jinja2', 'matplotlib'):
+    require(module, 'report')
+  if seeds < 1:
+    raise UserError(f'seeds is {seeds}, expected at least 1.')
   config = config or QuickstartConfig()
   console = console or Console()
   folder = Path(out)
@@ -145,7 +160,14 @@ def prepare_almanac(
   almanac = folder / 'almanac'
   if not is_whole(almanac):
     write_almanac(almanac, config.world_seed, config.num_documents)
-  read_manifest(almanac, 'almanac', 'realm-jax almanac')
+  made = read_manifest(almanac, 'almanac', 'realm-jax almanac')
+  found = made['seed'], made['counts']['documents.jsonl']
+  if found != (config.world_seed, config.num_documents):
+    raise UserError(
+      f'{almanac} has seed {found[0]} and {found[1]} documents, expected seed '
+      f'{config.world_seed} and {config.num_documents} documents. Give another '
+      'folder, or delete this one.'
+    )
   prepare(
     [str(almanac / 'documents.jsonl')],
     str(folder / 'corpus'),

@@ -16,14 +16,24 @@ from realm_jax.eval.report import (
 from realm_jax.eval.tables import SummaryRow
 from realm_jax.train.reporting import read_metrics
 
+DIFFERENCE = 'realm_over_ict_only'
+
 
 def summarise(results: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
-  """report.json: for each system and metric the mean and the value a seed."""
+  """report.json: for each system and metric the mean and the value a seed.
+
+  With the differences of realm and ict_only, which share warm start and
+  questions in each seed.
+  """
+  systems = [
+    {**result, DIFFERENCE: _difference(result['realm'], result['ict_only'])}
+    for result in results
+  ]
   report: dict[str, Any] = {'seeds': list(range(len(results)))}
-  for system in results[0]:
+  for system in systems[0]:
     report[system] = {}
-    for metric in results[0][system]:
-      values = [result[system][metric] for result in results]
+    for metric in systems[0][system]:
+      values = [result[system][metric] for result in systems]
       interval = seed_interval(values)
       error = interval.standard_error
       report[system][metric] = {
@@ -32,6 +42,16 @@ def summarise(results: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
         'by_seed': values,
       }
   return report
+
+
+def _difference(
+  figures: dict[str, float], baseline: dict[str, float]
+) -> dict[str, float]:
+  return {
+    metric: value - baseline[metric]
+    for metric, value in figures.items()
+    if metric in baseline
+  }
 
 
 def table_rows(report: dict[str, Any]) -> list[SummaryRow]:

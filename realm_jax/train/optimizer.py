@@ -89,6 +89,39 @@ class OptimizerConfig:
           f'OptimizerConfig.{name} is {getattr(self, name)!r}, expected '
           f'{expected}.'
         )
+    for pattern in self.frozen:
+      _check_pattern('frozen', pattern)
+    for pair in self.slowed:
+      if not (isinstance(pair, tuple | list) and len(pair) == 2):
+        raise UserError(
+          f'OptimizerConfig.slowed has {pair!r}, expected pairs such as '
+          "(('^embedder/', 0.5),): mind the last comma."
+        )
+      _check_pattern('slowed', pair[0])
+      if not isinstance(pair[1], int | float) or pair[1] < 0:
+        raise UserError(
+          f'OptimizerConfig.slowed has the factor {pair[1]!r}, expected a '
+          'number of at least 0.'
+        )
+
+  def for_stage(
+    self, num_steps: int, frozen: tuple[str, ...], params: Any
+  ) -> 'OptimizerConfig':
+    """These settings for one stage.
+
+    Args:
+      num_steps: of its loop.
+      frozen: patterns of what the stage does not train, besides those given.
+      params: that it trains; shapes are enough.
+
+    Raises:
+      UserError: a pattern matches no parameter.
+    """
+    _check_patterns(params, 'frozen', self.frozen)
+    _check_patterns(params, 'slowed', [pattern for pattern, _ in self.slowed])
+    return dataclasses.replace(
+      self, num_steps=num_steps, frozen=(*self.frozen, *frozen)
+    )
 
   @property
   def warmup_steps(self) -> int:
@@ -97,6 +130,16 @@ class OptimizerConfig:
       return self.num_warmup_steps
     steps = min(10_000, self.num_steps // 10)
     return max(100, steps) if self.schedule == 'official' else steps
+
+
+def _check_pattern(field: str, pattern: Any) -> None:
+  try:
+    re.compile(pattern)
+  except (re.error, TypeError) as error:
+    raise UserError(
+      f'OptimizerConfig.{field} has {pattern!r}, expected a regular expression '
+      f'({error}).'
+    ) from error
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:

@@ -10,17 +10,17 @@ manifest.json    written last: the run is finished
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.folders import (
+  check_kind,
   is_whole,
   make_folder,
   read_manifest,
@@ -28,11 +28,13 @@ from realm_jax.folders import (
   write_manifest,
 )
 from realm_jax.models.encoder import EncoderConfig
-from realm_jax.models.realm import RealmConfig, init_params
+from realm_jax.models.realm import RealmConfig, abstract_params
 from realm_jax.train.checkpoint import load_params, save_params
 
 CONFIG_FILE = 'config.json'
 VOCAB_FILE = 'vocab.txt'
+# Where things lie is no setting: what counts is their checksum.
+_PLACES = ('folder', 'file')
 
 
 def _as_json(value: Any) -> Any:
@@ -44,7 +46,7 @@ def _differences(old: Any, new: Any, path: str = '') -> list[str]:
   if isinstance(old, dict) and isinstance(new, dict):
     return [
       line
-      for key in sorted(old.keys() | new.keys())
+      for key in sorted((old.keys() | new.keys()) - {*_PLACES})
       for line in _differences(
         old.get(key), new.get(key), f'{path}.{key}' if path else key
       )
@@ -73,7 +75,8 @@ class RunFolder:
       settings: everything else that the result depends on.
 
     Raises:
-      UserError: the folder belongs to a run with other settings.
+      UserError: the folder belongs to a run with other settings, or holds
+        something else.
     """
     self.path = Path(path)
     self.stage = stage
@@ -82,7 +85,7 @@ class RunFolder:
       {
         'stage': stage,
         'corpus': {
-          'folder': str(corpus.folder),
+          'folder': str(Path(corpus.folder).resolve()),
           'fingerprint': corpus.fingerprint,
         },
         'settings': settings,
@@ -90,11 +93,10 @@ class RunFolder:
       }
     )
     make_folder(self.path)
+    check_kind(self.path, 'run')
     config_path = self.path / CONFIG_FILE
     if config_path.is_file():
       old = json.loads(config_path.read_text(encoding='utf-8'))
-      # A corpus may be moved; what counts is its fingerprint.
-      old['corpus']['folder'] = self._config['corpus']['folder']
       differences = _differences(old, self._config)
       if differences:
         raise UserError(
@@ -103,8 +105,18 @@ class RunFolder:
           + '\nChoose another --out, or delete the folder.'
         )
     else:
+      self._check_empty()
       corpus.wordpiece.save(self.path / VOCAB_FILE)
       write_json(config_path, self._config)
+
+  def _check_empty(self) -> None:
+    known = {VOCAB_FILE, f'{VOCAB_FILE}.partial', f'{CONFIG_FILE}.partial'}
+    foreign = sorted({path.name for path in self.path.iterdir()} - known)
+    if foreign:
+      raise UserError(
+        f'{self.path} holds {", ".join(foreign[:3])}, but no run. Give an '
+        'empty or a new folder.'
+      )
 
   @property
   def finished(self) -> bool:
@@ -148,6 +160,8 @@ class LoadedRun:
     wordpiece: the vocabulary it was trained with.
     settings: what it was told.
     corpus_folder: the corpus it was trained on.
+    corpus_fingerprint: of that corpus.
+    fingerprint: of the run's settings and parameters.
     num_steps: updates done.
   """
 
@@ -158,7 +172,14 @@ class LoadedRun:
   wordpiece: WordPiece
   settings: dict[str, Any]
   corpus_folder: str
+  corpus_fingerprint: str
+  fingerprint: str
   num_steps: int
+
+  @property
+  def identity(self) -> dict[str, str]:
+    """What a run that starts from this one records of it."""
+    return {'folder': str(self.path), 'fingerprint': self.fingerprint}
 
   def check_vocabulary(self, corpus: Corpus) -> None:
     """Raises UserError if a corpus has another vocabulary than the run."""
@@ -186,16 +207,22 @@ def load_run(path: str | Path) -> LoadedRun:
   model = dict(config['model'])
   model['encoder'] = EncoderConfig(**model['encoder'])
   model_config = RealmConfig(**model)
-  abstract = jax.eval_shape(
-    lambda: init_params(model_config, jax.random.key(0))
-  )
   return LoadedRun(
     path=path,
     stage=config['stage'],
     model=model_config,
-    params=load_params(path / 'params', abstract),
+    params=load_params(path / 'params', abstract_params(model_config)),
     wordpiece=WordPiece.from_vocab_file(path / VOCAB_FILE),
     settings=config['settings'],
     corpus_folder=config['corpus']['folder'],
+    corpus_fingerprint=config['corpus']['fingerprint'],
+    fingerprint=_fingerprint(manifest['files']),
     num_steps=manifest['num_steps'],
   )
+
+
+def _fingerprint(files: dict[str, Any]) -> str:
+  """SHA-256 of the checksums of a run's files."""
+  checksums = {name: entry['sha256'] for name, entry in files.items()}
+  text = json.dumps(checksums, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()

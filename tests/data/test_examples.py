@@ -192,3 +192,18 @@ class TestSplitSentences:
 def test_lengths_out_of_range_are_refused(name, value):
   with pytest.raises(UserError, match=f'{name} is {value}, expected at least'):
     Lengths(**{name: value})
+
+
+class TestLengthsCheck:
+  def test_a_block_that_would_be_cut_is_refused(self, tiny_corpus):
+    corpus = Corpus.open(tiny_corpus)
+    longest = int(corpus.block_lens.max())
+    Lengths(query_len=8, document_len=longest).check(corpus, 8 + longest)
+    with pytest.raises(UserError, match=f'--block-len {longest - 1}'):
+      Lengths(query_len=8, document_len=longest - 1).check(corpus, 512)
+
+  def test_too_few_positions_are_refused(self, tiny_corpus):
+    corpus = Corpus.open(tiny_corpus)
+    longest = int(corpus.block_lens.max())
+    with pytest.raises(UserError, match='max_positions'):
+      Lengths(query_len=8, document_len=longest).check(corpus, 7 + longest)

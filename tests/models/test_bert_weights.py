@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
+from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.models import bert_weights, realm
 from realm_jax.models.encoder import EncoderConfig
@@ -225,6 +226,17 @@ def test_weights_of_another_size_are_refused(tmp_path, changes, message):
   other = realm.init_params(config, jax.random.key(0))
   with pytest.raises(UserError, match=message):
     bert_weights.load_bert(folder, config, other)
+
+
+def test_another_vocabulary_of_the_same_size_is_refused(tmp_path, params):
+  folder = write_folder(tmp_path / 'bert', bert_tensors())
+  words = [f'word{i}' for i in range(19)]
+  same = WordPiece(['[UNK]', '[CLS]', '[SEP]', '[PAD]', '[MASK]', *words[5:]])
+  (folder / 'vocab.txt').write_text('\n'.join(same.vocab))
+  bert_weights.load_bert(folder, CONFIG, params, wordpiece=same)
+  other = WordPiece(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *words[5:]])
+  with pytest.raises(UserError, match='but not the same: prepare the corpus'):
+    bert_weights.load_bert(folder, CONFIG, params, wordpiece=other)
 
 
 def test_folders_without_a_bert_are_refused(tmp_path, params):

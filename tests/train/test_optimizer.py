@@ -229,8 +229,21 @@ def test_the_state_survives_a_checkpoint(tmp_path, frozen):
     ({'schedule': 'cosine'}, "schedule is 'cosine', expected one of"),
     ({'clip_norm': 0.0}, r'clip_norm is 0.0, expected more than 0'),
     ({'b2': 1.0}, r'b2 is 1.0, expected at least 0 and less than 1'),
+    ({'slowed': ('^reader/', 0.5)}, 'expected pairs such as'),
+    ({'slowed': (('(', 0.5),)}, 'expected a regular expression'),
+    ({'slowed': (('a', -1),)}, 'the factor -1, expected a number'),
+    ({'frozen': ('[',)}, 'expected a regular expression'),
   ],
 )
 def test_a_bad_setting_is_refused_by_name(changes, message):
   with pytest.raises(UserError, match=message):
     dataclasses.replace(CONFIG, **changes)
+
+
+def test_a_stage_adds_to_what_is_frozen():
+  config = optimizer.OptimizerConfig(learning_rate=1.0, frozen=('^reader/',))
+  stage = config.for_stage(7, ('^embedder/',), {'reader': {'a': 1}})
+  assert stage.frozen == ('^reader/', '^embedder/')
+  assert stage.num_steps == 7
+  with pytest.raises(UserError, match='matches no parameter'):
+    config.for_stage(7, (), {'embedder': {'a': 1}})

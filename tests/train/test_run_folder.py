@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from realm_jax.almanac import write_almanac
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import UserError
 from realm_jax.train.loop import LoopConfig
@@ -123,3 +125,42 @@ def test_old_snapshots_are_deleted(tmp_path, corpus):
   run.prune_snapshots(40)
   names = sorted(path.name for path in (tmp_path / 'snapshots').iterdir())
   assert names == ['00000040', '00000100']
+
+
+def test_another_kind_of_folder_is_left_alone(tmp_path, tiny_corpus, corpus):
+  folder = tmp_path / 'other'
+  shutil.copytree(tiny_corpus, folder)
+  before = {path: path.read_bytes() for path in folder.iterdir()}
+  with pytest.raises(UserError, match='other is a corpus folder'):
+    make(folder, corpus)
+  with pytest.raises(UserError, match='other is a corpus folder'):
+    write_almanac(folder, num_documents=120)
+  assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, corpus):
+  (tmp_path / 'thesis.tex').write_text('All of it.')
+  with pytest.raises(UserError, match=r'holds thesis\.tex, but no run'):
+    make(tmp_path, corpus)
+  assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
+
+
+def test_moved_files_are_the_same_and_changed_ones_are_not(tmp_path, corpus):
+  make(tmp_path, corpus, questions={'file': 'a.jsonl', 'sha256': 'abc'})
+  make(tmp_path, corpus, questions={'file': 'b.jsonl', 'sha256': 'abc'})
+  with pytest.raises(UserError, match=r"questions\.sha256: 'abc' there"):
+    make(tmp_path, corpus, questions={'file': 'b.jsonl', 'sha256': 'abd'})
+
+
+def test_a_run_is_known_by_what_it_holds(tmp_path, tiny_start, corpus):
+  moved = tmp_path / 'moved'
+  shutil.copytree(tiny_start, moved)
+  start = load_run(tiny_start)
+  assert load_run(moved).fingerprint == start.fingerprint
+  assert start.identity['fingerprint'] == start.fingerprint
+  other = tiny.make_untrained_run(
+    tmp_path / 'other',
+    corpus.folder,
+    dataclasses.replace(tiny.MODEL, embed_dim=7),
+  )
+  assert load_run(other).fingerprint != start.fingerprint

@@ -1,8 +1,10 @@
 """The host loop: batch, step, report, save. Resumes where it was stopped."""
 
+import contextlib
 import math
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +64,10 @@ def _due(step: int, every: int, num_steps: int) -> bool:
   return step % every == 0 or step == num_steps
 
 
+# Steps done, and the metrics of the last of them; None if they were read.
+_Pending = tuple[int, dict[str, Any]] | None
+
+
 def train(
   state: TrainState,
   step_fn: Step,
@@ -93,28 +99,16 @@ def train(
     The final state, saved.
 
   Raises:
-    FloatingPointError: the loss is not finite.
+    FloatingPointError: the loss or the gradient is not finite.
     Interrupted: SIGTERM or Ctrl-C; the state has been saved.
   """
   rng = jax.random.key(config.seed)
-  asked_to_stop: list[int] = []
-  # A second signal is not caught: the user means it.
-  previous: dict[int, Any] = {
-    number: signal.signal(number, lambda n, _: _ask(asked_to_stop, n, previous))
-    for number in (signal.SIGTERM, signal.SIGINT)
-  }
-
-  pending: tuple[int, dict[str, Any]] | None = None
+  pending: _Pending = None
   step = first_step = int(state.step)
-  try:
+  with _signals() as asked_to_stop:
     while True:
       if step > first_step or step == 0:
-        measured: dict[str, float] = {}
-        for event in events:
-          if _due(step, event.every, config.num_steps):
-            measured.update(event.action(state))
-        if measured:
-          reporter.report(step, measured)
+        _run_events(events, state, step, pending, config, reporter)
       stop = bool(asked_to_stop)
       if step > first_step and (
         stop or _due(step, config.checkpoint_every, config.num_steps)
@@ -135,29 +129,79 @@ def train(
       _read(pending, config, reporter)
       pending = step, {**metrics, **host_metrics}
       reporter.advance(step)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+  """Gathers SIGTERM and Ctrl-C in the list that it gives.
+
+  A second signal is not caught: the user means it. Python lets only the main
+  thread handle signals; in others the list stays empty.
+  """
+  asked: list[int] = []
+  if threading.current_thread() is not threading.main_thread():
+    yield asked
+    return
+
+  def ask(number: int, frame: Any) -> None:
+    del frame
+    asked.append(number)
+    signal.signal(number, previous[number])
+
+  previous: dict[int, Any] = {
+    number: signal.getsignal(number)
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    for number in previous:
+      signal.signal(number, ask)
+    yield asked
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)
-    reporter.close()
 
 
-def _ask(asked: list[int], number: int, previous: dict[int, Any]) -> None:
-  asked.append(number)
-  signal.signal(number, previous[number])
-
-
-def _read(
-  pending: tuple[int, dict[str, Any]] | None,
+def _run_events(
+  events: Sequence[Event],
+  state: TrainState,
+  step: int,
+  pending: _Pending,
   config: LoopConfig,
   reporter: Reporter,
 ) -> None:
+  """Runs the events that are due, and reports what they measured."""
+  due = [e for e in events if _due(step, e.every, config.num_steps)]
+  if not due:
+    return
+  _check_finite(pending)  # a refresh saves what it makes of the state
+  measured: dict[str, float] = {}
+  for event in due:
+    measured.update(event.action(state))
+  if measured:
+    reporter.report(step, measured)
+
+
+def _check_finite(pending: _Pending) -> None:
+  """Raises FloatingPointError if the step has spoilt the state."""
   if pending is None:
     return
   step, metrics = pending
-  if not math.isfinite(float(metrics['loss'])):
-    raise FloatingPointError(
-      f'The loss of step {step} is {float(metrics["loss"])}. The last '
-      'checkpoint is whole; lower the learning rate and start a new run.'
-    )
+  # The loss is that of the parameters before the step's update, so that only
+  # the gradient tells whether the update itself is sound.
+  for name in ('loss', 'gradient_norm'):
+    value = float(metrics[name])
+    if not math.isfinite(value):
+      raise FloatingPointError(
+        f'The {name.replace("_", " ")} of step {step} is {value}. The last '
+        'checkpoint is whole; lower the learning rate and start a new run.'
+      )
+
+
+def _read(pending: _Pending, config: LoopConfig, reporter: Reporter) -> None:
+  """Waits for the metrics, checks them and reports those that are due."""
+  if pending is None:
+    return
+  _check_finite(pending)
+  step, metrics = pending
   if step % config.log_every == 0:
     reporter.report(step, metrics)

@@ -1,5 +1,6 @@
 """One training stage in one folder: restore, train, finish."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,33 +73,34 @@ def run_stage(
     The final parameters, which are saved in the folder as well.
   """
   transformation, _ = make_optimizer(optimizer, params)
-  checkpoints = Checkpoints(run.path / 'checkpoints')
   state = create_state(params, transformation)
-  if checkpoints.latest_step() is None:
-    source.start(state.params)
-  else:
-    state, position = checkpoints.restore(state)
-    source.seek(position)
-  reporter = Reporter(
-    run.path, run.stage, loop.num_steps, int(state.step), num_candidates
-  )
+  folder = run.path / 'checkpoints'
+  with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    if checkpoints.latest_step() is None:
+      source.start(state.params)
+    else:
+      state, position = checkpoints.restore(state)
+      source.seek(position)
 
-  def prune() -> None:
-    oldest = checkpoints.oldest_host()
-    if oldest is not None:
-      source.prune(oldest)
+    def prune() -> None:
+      oldest = checkpoints.oldest_host()
+      if oldest is not None:
+        source.prune(oldest)
 
-  state = train(
-    state,
-    make_step(transformation),
-    source.next_batch,
-    loop,
-    checkpoints,
-    reporter,
-    source.position,
-    events,
-    prune,
-  )
-  checkpoints.close()
+    first_step = int(state.step)
+    with contextlib.closing(
+      Reporter(run.path, run.stage, loop.num_steps, first_step, num_candidates)
+    ) as reporter:
+      state = train(
+        state,
+        make_step(transformation),
+        source.next_batch,
+        loop,
+        checkpoints,
+        reporter,
+        source.position,
+        events,
+        prune,
+      )
   run.finish(state.params, num_steps=loop.num_steps)
   return state.params

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import jax.numpy as jnp
 import pytest
@@ -22,7 +23,6 @@ class FakeCheckpoints:
 class FakeReporter:
   def __init__(self):
     self.reports = []
-    self.closed = False
 
   def report(self, step, metrics):
     self.reports.append((step, {n: float(v) for n, v in metrics.items()}))
@@ -30,21 +30,20 @@ class FakeReporter:
   def advance(self, step):
     pass
 
-  def close(self):
-    self.closed = True
-
 
 class Run:
   """What train is called with, and what it did."""
 
-  def __init__(self, first_step=0, losses=None, events=(), **config):
+  def __init__(
+    self, first_step=0, losses=None, norms=None, events=(), **config
+  ):
     self.order = []
     self.config = LoopConfig(
       **{'num_steps': 7, 'log_every': 2, 'checkpoint_every': 3, **config}
     )
     self.checkpoints, self.reporter = FakeCheckpoints(), FakeReporter()
     self.state = TrainState(jnp.int32(first_step), {'w': jnp.float32(0)}, ())
-    self.losses = losses or {}
+    self.losses, self.norms = losses or {}, norms or {}
     self.events = events
     self.batches = first_step
     self.on_batch = lambda number: None
@@ -58,11 +57,14 @@ class Run:
   def step(self, state, batch, rng):
     del rng
     self.order.append(f'step {batch}')
-    loss = self.losses.get(batch, float(batch))
+    metrics = {
+      'loss': self.losses.get(batch, float(batch)),
+      'gradient_norm': self.norms.get(batch, 0.5),
+    }
     state = TrainState(
       state.step + 1, {'w': state.params['w'] + batch}, state.opt_state
     )
-    return state, {'loss': jnp.float32(loss)}
+    return state, {name: jnp.float32(v) for name, v in metrics.items()}
 
   def __call__(self):
     return train(
@@ -85,9 +87,12 @@ def test_all_steps_are_done_logged_and_saved():
   assert float(state.params['w']) == sum(range(1, 8))
   assert run.checkpoints.saved == [(n, {'batches': n}) for n in (3, 6, 7)]
   assert [step for step, _ in run.reporter.reports] == [2, 4, 6]
-  assert run.reporter.reports[0][1] == {'loss': 2.0, 'index_age': 5.0}
+  assert run.reporter.reports[0][1] == {
+    'loss': 2.0,
+    'gradient_norm': 0.5,
+    'index_age': 5.0,
+  }
   assert run.order.count('after save') == 3
-  assert run.reporter.closed
 
 
 def test_metrics_are_read_when_the_next_step_has_been_sent():
@@ -96,7 +101,6 @@ def test_metrics_are_read_when_the_next_step_has_been_sent():
     run()
   assert run.order[-1] == 'step 3'
   assert run.checkpoints.saved == []
-  assert run.reporter.closed
 
 
 def test_a_state_that_diverged_is_not_saved():
@@ -104,6 +108,28 @@ def test_a_state_that_diverged_is_not_saved():
   with pytest.raises(FloatingPointError, match='loss of step 3 is inf'):
     run()
   assert run.checkpoints.saved == []
+
+
+@pytest.mark.parametrize('step', [3, 7])  # a checkpoint; the last step
+def test_a_state_made_by_a_gradient_that_diverged_is_not_saved(step):
+  run = Run(norms={step: float('nan')})
+  with pytest.raises(FloatingPointError, match=f'norm of step {step} is nan'):
+    run()
+  assert step not in [saved for saved, _ in run.checkpoints.saved]
+  assert run.order[-1] != f'step {step + 1}'
+
+
+def test_events_do_not_see_a_state_that_diverged():
+  seen = []
+  run = Run(
+    norms={4: float('inf')},
+    events=[Event(4, lambda s: seen.append(int(s.step)) or {})],
+  )
+  with pytest.raises(
+    FloatingPointError, match='gradient norm of step 4 is inf'
+  ):
+    run()
+  assert seen == [0]
 
 
 def test_events_happen_at_the_start_when_due_and_at_the_end():
@@ -185,6 +211,16 @@ def test_a_second_signal_is_not_waited_for():
     run()
   assert not isinstance(caught.value, Interrupted)
   assert [step for step, _ in run.checkpoints.saved] == [3]
+
+
+def test_a_run_in_another_thread_needs_no_signals():
+  before = signal.getsignal(signal.SIGINT)
+  run, states = Run(), []
+  thread = threading.Thread(target=lambda: states.append(run()))
+  thread.start()
+  thread.join()
+  assert [int(state.step) for state in states] == [7]
+  assert signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.mark.parametrize('name', ['num_steps', 'log_every', 'checkpoint_every'])

@@ -77,6 +77,26 @@ def pretrain_batch(
   )
 
 
+def retrieval_spread(candidates: Candidates, num_blocks: int) -> float:
+  """How differently the queries of a batch are answered, from 0 to 1.
+
+  Args:
+    candidates: of the batch.
+    num_blocks: of the corpus.
+
+  Returns:
+    0 where the same blocks are found for every query, 1 where as many differ as
+    can: all that were found, or all of the corpus.
+  """
+  is_block = candidates.mask.astype(bool) & (candidates.block_ids >= 0)
+  found = candidates.block_ids[is_block]
+  fewest = is_block.sum(axis=1).max()  # those of one query differ
+  most = min(len(found), num_blocks)
+  if most <= fewest:
+    return 1.0
+  return float((len(np.unique(found)) - fewest) / (most - fewest))
+
+
 class PretrainSource(BatchSource):
   """The batches of a pre-training run, with the index behind them."""
 
@@ -225,6 +245,9 @@ class PretrainSource(BatchSource):
     metrics = {
       'index_age': int(state.step) - self._retriever.index.index_step,
       'distinct_blocks': len(np.unique(found)) / max(len(found), 1),
+      'retrieval_spread': retrieval_spread(
+        candidates, self._retriever.corpus.num_blocks
+      ),
       'source_found': candidates.num_source / len(candidates.mask),
       'duplicates_dropped': candidates.num_duplicates,
       'near_duplicates_dropped': candidates.num_near_duplicates,

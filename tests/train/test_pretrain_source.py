@@ -9,12 +9,13 @@ from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import MaskedSentences
 from realm_jax.data.featurize import document_inputs
+from realm_jax.index.candidates import Candidates
 from realm_jax.index.exact import empty_index
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params
 from realm_jax.refresh.snapshots import SnapshotMaker
-from realm_jax.train.pretrain_source import PretrainSource
+from realm_jax.train.pretrain_source import PretrainSource, retrieval_spread
 from realm_jax.train.run_folder import RunFolder
 from realm_jax.train.state import TrainState
 
@@ -107,6 +108,7 @@ def test_candidates_are_other_blocks_after_the_null_document(setup, tmp_path):
       assert len(own) <= 1  # the other block that begins so, not its own
     assert metrics['index_age'] == 0
     assert 0 < metrics['distinct_blocks'] <= 1
+    assert 0 <= metrics['retrieval_spread'] <= 1
 
 
 def test_blocks_with_the_querys_sentence_are_dropped_on_demand(setup, tmp_path):
@@ -197,3 +199,22 @@ def test_a_levelled_null_document_scores_like_what_is_found(setup, tmp_path):
   other = make_source(tmp_path / 'level')
   other.seek(level.position())
   assert other.next_batch(state(params))[0].null_bias == after.null_bias
+
+
+@pytest.mark.parametrize(
+  ('found', 'num_blocks', 'spread'),
+  [
+    ([[4, 7], [7, 4], [4, 7]], 50, 0.0),  # the same for all
+    ([[4, 7], [1, 2], [3, 0]], 50, 1.0),  # different for all
+    ([[4, 7], [7, 1], [4, 1]], 50, 0.25),  # one of four more than two
+    ([[0, 1], [1, 2], [2, 0]], 3, 1.0),  # all that there are
+    ([[4, 7], [-1, -1], [7, 4]], 50, 0.0),  # empty slots
+    ([[4, 7]], 50, 1.0),  # one query: nothing to compare with
+  ],
+)
+def test_retrieval_spread_is_of_what_could_differ(found, num_blocks, spread):
+  block_ids = np.pad(np.int32(found), ((0, 0), (1, 0)), constant_values=-1)
+  mask = np.int32(block_ids >= 0)
+  mask[:, 0] = 1
+  candidates = Candidates(block_ids, mask, 0, 0, 0, 0)
+  assert retrieval_spread(candidates, num_blocks) == spread

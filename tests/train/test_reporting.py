@@ -1,10 +1,17 @@
+import io
 import json
 import math
+import re
+import struct
 
 import pytest
+from rich.console import Console
+from tensorboardX.proto import event_pb2
 
+from realm_jax.train import reporting
 from realm_jax.train.reporting import (
   METRICS_FILE,
+  PATIENCE,
   Reporter,
   read_metrics,
   warnings_of,
@@ -12,6 +19,7 @@ from realm_jax.train.reporting import (
 
 HEALTHY = {
   'distinct_blocks': 0.6,
+  'retrieval_spread': 0.5,
   'retrieval_entropy': 0.7 * math.log(4),
   'null_mass': 0.3,
 }
@@ -25,15 +33,30 @@ def test_a_healthy_record_has_no_warning():
 @pytest.mark.parametrize(
   ('changed', 'message'),
   [
-    ({'distinct_blocks': 0.05}, 'collapsing: only 5% of the documents'),
+    (
+      {'distinct_blocks': 0.13, 'retrieval_spread': 0.05},
+      r'collapsing: .* \(only 13% of those found differ',
+    ),
     ({'retrieval_entropy': math.log(4)}, 'nearly uniform'),
     ({'retrieval_entropy': 0.001}, 'nearly one document'),
     ({'null_mass': 0.95}, 'null document has 95% of'),
   ],
 )
 def test_a_collapse_is_told_in_words(changed, message):
-  (warning,) = warnings_of({**HEALTHY, **changed}, 4)
-  assert message in warning
+  ((_, warning),) = warnings_of({**HEALTHY, **changed}, 4)
+  assert re.search(message, warning)
+
+
+def test_nothing_is_judged_where_nothing_is_retrieved():
+  closed_book = {
+    'distinct_blocks': 0.0,
+    'retrieval_spread': 0.0,
+    'retrieval_entropy': 0.0,
+    'null_mass': 1.0,
+  }
+  assert len(warnings_of(closed_book, 4)) == 3
+  assert warnings_of(closed_book, 1) == []
+  assert warnings_of(closed_book, 0) == []
 
 
 def test_with_one_document_beside_the_null_document_entropy_is_not_judged():
@@ -91,18 +114,104 @@ def test_a_run_without_metrics_has_no_records(tmp_path):
   assert read_metrics(tmp_path / 'none') == []
 
 
-def test_a_warning_is_printed_once(tmp_path, monkeypatch):
-  from realm_jax.train import reporting
+def board_events(run):
+  """What is written for TensorBoard."""
+  (path,) = (run / 'tensorboard').iterdir()
+  data = path.read_bytes()
+  while data:  # length, its checksum, the event, its checksum
+    (length,) = struct.unpack('<Q', data[:8])
+    yield event_pb2.Event.FromString(data[12 : 12 + length])
+    data = data[16 + length :]
 
-  printed = []
-  monkeypatch.setattr(
-    reporting.console, 'print', lambda *texts: printed.extend(texts)
-  )
+
+def test_tensorboard_keeps_what_a_resumed_run_does_not_write_anew(tmp_path):
+  kept = []
+  for first_step, steps in ((0, (0, 2, 4, 6)), (4, (6, 8))):
+    run = tmp_path / str(first_step)
+    run.mkdir()
+    writer = reporter(run, first_step)
+    for step in steps:
+      writer.report(step, {'loss': first_step + step})
+    writer.close()
+    for event in board_events(run):
+      # At the start of a writer TensorBoard drops what it had from there on.
+      if event.session_log.status == event_pb2.SessionLog.START:
+        kept = [(step, loss) for step, loss in kept if step < event.step]
+      kept += [(event.step, v.simple_value) for v in event.summary.value]
+  assert kept == [(0, 0), (2, 2), (4, 4), (6, 10), (8, 12)]
+
+
+@pytest.fixture
+def printed(monkeypatch):
+  """The warnings that are printed."""
+  texts = []
+
+  def show(*values):
+    texts.extend(value for value in values if isinstance(value, str))
+
+  monkeypatch.setattr(reporting.console, 'print', show)
+  return texts
+
+
+def test_a_warning_is_printed_once_though_its_figures_change(tmp_path, printed):
   writer = reporter(tmp_path)
-  for step in (1, 2):
-    writer.report(step, {'distinct_blocks': 0.01 * step})
-  writer.report(3, {'null_mass': 0.99})
+  for step in range(1, 3 * PATIENCE):
+    writer.report(step, {'loss': 1.0, 'null_mass': 0.99 - 0.005 * step})
   writer.close()
-  printed = [text for text in printed if isinstance(text, str)]
-  assert len(printed) == 2
-  assert 'step 1: The retriever may be collapsing' in printed[0]
+  (text,) = printed
+  assert f'step {PATIENCE}: The null document has' in text
+
+
+def test_each_kind_of_warning_is_printed(tmp_path, printed):
+  writer = reporter(tmp_path)
+  for step in range(2 * PATIENCE):
+    entropy = math.log(4) if step < PATIENCE else 0.001
+    writer.report(step, {'loss': 1.0, 'retrieval_entropy': entropy})
+  writer.close()
+  uniform, one = printed
+  assert 'nearly uniform' in uniform
+  assert 'nearly one document' in one
+
+
+def test_what_does_not_last_is_not_warned_of(tmp_path, printed):
+  writer = reporter(tmp_path)
+  for step in range(1, 4 * PATIENCE):
+    mass = 0.99 if step % PATIENCE else 0.5
+    writer.report(step, {'loss': 1.0, 'null_mass': mass})
+    writer.report(step, {'null_mass': 0.99})  # of an event: no record of a step
+  writer.close()
+  assert printed == []
+
+
+def test_an_event_between_records_does_not_break_a_row(tmp_path, printed):
+  writer = reporter(tmp_path)
+  for step in range(PATIENCE):
+    writer.report(step, {'loss': 1.0, 'null_mass': 0.99})
+    writer.report(step, {'probe_recall@5': 0.5})
+  writer.close()
+  assert len(printed) == 1
+
+
+def test_steps_and_metrics_are_shown_whole_in_80_columns(tmp_path, monkeypatch):
+  screen = io.StringIO()
+  monkeypatch.setattr(
+    reporting, 'console', Console(file=screen, width=80, force_terminal=True)
+  )
+  writer = Reporter(tmp_path, 'closed_book', 20000, 0)
+  metrics = {
+    'loss': 13.25,
+    'retrieval_utility': -0.12,
+    'probe_recall@5': 0.412,
+    'index_age': 1234,
+  }
+  writer.report(12345, metrics)
+  writer.report(12350, {'tokens': 0})
+  writer.advance(12350)
+  writer.close()
+  text = re.sub(r'\x1b\[[0-9?;]*[a-zA-Z]', '', screen.getvalue())
+  *_, bar, line = text.replace('\r', '\n').strip().splitlines()
+  assert bar.startswith('closed_book ━')
+  assert '12350/20000' in bar
+  assert re.sub(' +', ' ', line.strip()) == (
+    'loss 13.250 utility -0.12 probe R@5 0.412 tokens/s 0 index age 1234'
+  )

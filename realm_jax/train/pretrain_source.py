@@ -139,7 +139,9 @@ class PretrainSource(BatchSource):
       self._null_bias = self._missing_null_score(params)
 
   def _missing_null_score(self, params: Any) -> float:
-    """What the null document's score lacks to the mean of those found.
+    """What the null document's score lacks to the mean of the nearest blocks.
+
+    The source blocks count among them: this sets a level, no more.
 
     The inverse cloze task never shows the null document, and its score lies far
     below. Where no document helps, the gradient would have to lift it there by

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.errors import UserError
@@ -12,6 +13,15 @@ from realm_jax.eval.rankers import make_ranker
 from realm_jax.eval.system import System, open_system
 
 _BATCH_SIZE = 8
+
+
+def check_num_read(num_read: int, corpus: Corpus) -> None:
+  """Raises UserError unless a corpus has so many blocks to read."""
+  if not 1 <= num_read <= corpus.num_blocks:
+    raise UserError(
+      f'num_read is {num_read}, expected 1 to {corpus.num_blocks}, the number '
+      f'of blocks of corpus {corpus.folder}. Give another --num-read.'
+    )
 
 
 class Predictor:
@@ -27,10 +37,14 @@ class Predictor:
 
     Args:
       system: a fine-tuned run with its index.
-      num_read: blocks read for a question.
+      num_read: blocks read for a question, 1 to the number of blocks.
+
+    Raises:
+      UserError: num_read is out of its range.
     """
+    check_num_read(num_read, system.corpus)
     self._system = system
-    self._num_read = min(num_read, system.corpus.num_blocks)
+    self._num_read = num_read
     self._answerer = Answerer(
       system.run.model,
       system.run.params,
@@ -48,11 +62,12 @@ class Predictor:
     Args:
       run: its folder.
       corpus: folder of the corpus to search; None for the run's.
-      num_read: blocks read for a question.
+      num_read: blocks read for a question, 1 to the number of blocks.
 
     Raises:
       FileNotFoundError: no such run or corpus.
-      UserError: the run was not fine-tuned on questions with documents.
+      UserError: the run was not fine-tuned on questions with documents, or
+        num_read is out of its range.
     """
     system = open_system(run, corpus)
     if system.run.stage != 'finetune':

@@ -25,11 +25,15 @@ def ask(
     run: folder of a fine-tuned run.
     questions: what to ask.
     corpus: folder of the corpus to search; None for the run's.
-    num_read: blocks read for a question.
+    num_read: blocks read for a question, 1 to the number of blocks.
     console: where to print; None for the terminal.
 
   Returns:
     The answers, as Predictor gives them.
+
+  Raises:
+    FileNotFoundError: no such run or corpus.
+    UserError: as Predictor.load and Predictor.ask.
   """
   console = console or Console()
   predictor = Predictor.load(run, corpus, num_read)

@@ -1,26 +1,38 @@
 """Evaluate a run on a file of questions."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from realm_jax import __version__
 from realm_jax.data.closed_book import closed_book_answer, closed_book_batch
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question, load_questions
 from realm_jax.data.qa_examples import QAExamples, qa_examples
+from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
-from realm_jax.eval.answers import f1, has_answer, is_right
+from realm_jax.eval.answers import f1, has_answer, is_right, regex_match
 from realm_jax.eval.intervals import bootstrap_interval
-from realm_jax.eval.rankers import make_ranker
+from realm_jax.eval.rankers import Ranker, make_ranker
 from realm_jax.eval.retrieval import DEFAULT_KS, hits_at_k, reciprocal_ranks
 from realm_jax.eval.system import System, open_system
-from realm_jax.folders import file_checksum, make_folder, write_json
+from realm_jax.folders import (
+  MANIFEST,
+  check_kind,
+  file_checksum,
+  make_folder,
+  write_json,
+)
 from realm_jax.models.inference import make_fill_in
+from realm_jax.predictor import check_num_read
 from realm_jax.types import NULL_BLOCK_ID
 
+METRICS = 'metrics.json'
+PREDICTIONS = 'predictions.jsonl'
 _BATCH_SIZE = 32
 _SHOWN_DOCUMENTS = 5
 
@@ -37,6 +49,8 @@ def evaluate(
 ) -> dict[str, Any]:
   """Measures retrieval and answers.
 
+  What has been measured already, of the same inputs, is not measured again.
+
   Args:
     run: folder of a finished run: fine-tuned for answers, closed-book, or any
       other for retrieval alone.
@@ -44,56 +58,117 @@ def evaluate(
     out: folder for metrics.json and predictions.jsonl.
     corpus: folder of the corpus to search; None for the run's.
     ranker: how blocks are found: 'retriever', 'bm25', 'gold' or 'random'.
-    num_read: blocks that the reader sees.
-    max_questions: only the first so many.
+    num_read: blocks that the reader sees, 1 to the number of blocks.
+    max_questions: only the first so many, at least 1.
 
   Returns:
     What metrics.json holds: each metric's mean and 95 % bootstrap interval over
-    questions, and what it was measured with.
+    the questions that have it, and what it was measured with. Of answers:
+    exact_match, f1 (but of regular expressions, regex_search: found anywhere
+    in the answer) and retrieval_utility, the mean over the documents read, in
+    nats, as eval.answering.Document has it. Of documents: recall_at_k,
+    mean_reciprocal_rank, among the 100 best.
 
   Raises:
     FileNotFoundError: a folder or file is missing.
-    UserError: the run, corpus and questions do not go together.
+    UserError: the run, corpus and questions do not go together, a number is
+      out of its range, or out is a folder of something else.
   """
+  if max_questions is not None and max_questions < 1:
+    raise UserError(
+      f'max_questions is {max_questions}, expected at least 1: of no questions '
+      'nothing can be measured. Leave --max-questions away for all.'
+    )
+  check_kind(Path(out), 'evaluation')
   asked = load_questions(questions)[:max_questions]
   system = open_system(run, corpus)
   closed_book = system.run.stage == 'closed_book'
+  if not closed_book:
+    check_num_read(num_read, system.corpus)
+  inputs = {
+    **_inputs(system, questions, max_questions),
+    'ranker': 'none' if closed_book else ranker,
+    'num_read': num_read if system.run.stage == 'finetune' else None,
+  }
+  if measured := _measured_already(Path(out), inputs):
+    return measured
   examples = qa_examples(asked, system.corpus.wordpiece, system.lengths)
-  if closed_book:
+  rank = None
+  if not closed_book:
+    rank = make_ranker(
+      ranker, asked, examples, system.retriever, system.run.params
+    )
+  folder = make_folder(out)
+  # From here on the folder is not whole, until metrics.json is there again.
+  (folder / METRICS).unlink(missing_ok=True)
+  if rank is None:
     predictions = _closed_book(system, asked, examples)
   else:
-    predictions = _open_book(system, asked, examples, ranker, num_read)
-  folder = make_folder(out)
-  with open(folder / 'predictions.jsonl', 'w', encoding='utf-8') as stream:
-    for prediction in predictions:
-      stream.write(json.dumps(prediction, ensure_ascii=False) + '\n')
+    predictions = _open_book(system, asked, examples, rank, num_read)
+  _write_predictions(folder / PREDICTIONS, predictions)
   metrics = {
     'metrics': _summarise(predictions),
     'num_questions': len(asked),
     'run': str(run),
-    'ranker': 'none' if closed_book else ranker,
-    'questions': {
-      'file': str(questions),
-      'sha256': file_checksum(Path(questions)),
-    },
-    'corpus_fingerprint': system.corpus.fingerprint,
+    'questions': str(questions),
+    **inputs,
   }
-  write_json(folder / 'metrics.json', metrics)
+  write_json(folder / METRICS, metrics)
   return metrics
+
+
+def _inputs(
+  system: System, questions: str, max_questions: int | None
+) -> dict[str, Any]:
+  """What the figures depend on, but for how documents are found and read."""
+  return {
+    'run_manifest_sha256': file_checksum(system.run.path / MANIFEST),
+    'stage': system.run.stage,
+    'step': system.run.num_steps,
+    'questions_sha256': file_checksum(Path(questions)),
+    'max_questions': max_questions,
+    'corpus_fingerprint': system.corpus.fingerprint,  # and of the index
+    'realm_jax': __version__,
+  }
+
+
+def _measured_already(
+  folder: Path, inputs: dict[str, Any]
+) -> dict[str, Any] | None:
+  """What metrics.json holds, if the folder is whole and of these inputs."""
+  path = folder / METRICS
+  if not (path.is_file() and (folder / PREDICTIONS).is_file()):
+    return None
+  try:
+    metrics = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError:
+    return None  # damaged: measured again
+  if not isinstance(metrics, dict):
+    return None
+  same = all(metrics.get(name) == value for name, value in inputs.items())
+  return metrics if same else None
+
+
+def _write_predictions(path: Path, predictions: list[dict[str, Any]]) -> None:
+  """Writes JSON lines, whole or not at all."""
+  partial = path.with_name(path.name + '.partial')
+  with open(partial, 'w', encoding='utf-8') as stream:
+    for prediction in predictions:
+      stream.write(json.dumps(prediction, ensure_ascii=False) + '\n')
+    stream.flush()
+    os.fsync(stream.fileno())
+  os.replace(partial, path)
 
 
 def _open_book(
   system: System,
   asked: Sequence[Question],
   examples: QAExamples,
-  ranker: str,
+  rank: Ranker,
   num_read: int,
 ) -> list[dict[str, Any]]:
   """Retrieves for every question; reads if the run was fine-tuned."""
-  rank = make_ranker(
-    ranker, asked, examples, system.retriever, system.run.params
-  )
-  num_ranked = min(max(DEFAULT_KS), system.corpus.num_blocks)
+  num_ranked = min(max(num_read, *DEFAULT_KS), system.corpus.num_blocks)
   answerer = Answerer(
     system.run.model,
     system.run.params,
@@ -112,7 +187,8 @@ def _open_book(
       answers = [None] * len(rows)
     for row, found, answer in zip(rows, block_ids, answers, strict=True):
       if len(predictions) == row:  # not a repetition that filled the batch
-        hits = _hits(system.corpus, asked[row], found)
+        # However many were read, the same number is judged.
+        hits = _hits(system.corpus, asked[row], found[: max(DEFAULT_KS)])
         predictions.append(_prediction(asked[row], answer, hits))
   return predictions
 
@@ -140,6 +216,9 @@ def _prediction(
   }
   if answer is None:
     return prediction
+  utilities = [document.retrieval_utility for document in answer.documents]
+  if utilities:
+    prediction['retrieval_utility'] = float(np.mean(utilities))
   return {
     **prediction,
     'prediction': answer.text,
@@ -162,10 +241,14 @@ def _prediction(
 
 
 def _score(text: str, question: Question) -> dict[str, float]:
-  return {
-    'exact_match': float(is_right(text, question.answers, question.is_regex)),
-    'f1': 0.0 if question.is_regex else f1(text, question.answers),
-  }
+  answers, is_regex = question.answers, question.is_regex
+  scores = {'exact_match': float(is_right(text, answers, is_regex))}
+  if is_regex:  # an expression has no words to share
+    found = regex_match(text, answers, anchored=False)
+    scores['regex_search'] = float(found)
+  else:
+    scores['f1'] = f1(text, answers)
+  return scores
 
 
 def _closed_book(
@@ -194,11 +277,12 @@ def _closed_book(
 
 
 def _summarise(predictions: list[dict[str, Any]]) -> dict[str, Any]:
-  """Mean and interval of each metric over the questions."""
+  """Mean and interval of each metric over the questions that have it."""
   values: dict[str, np.ndarray] = {}
-  for name in ('exact_match', 'f1'):
-    if name in predictions[0]:
-      values[name] = np.array([p[name] for p in predictions])
+  for name in ('exact_match', 'f1', 'regex_search', 'retrieval_utility'):
+    having = [p[name] for p in predictions if name in p]
+    if having:
+      values[name] = np.array(having)
   if 'hits' in predictions[0]:
     hits = np.array([p['hits'] for p in predictions])
     for k in DEFAULT_KS:
@@ -209,6 +293,7 @@ def _summarise(predictions: list[dict[str, Any]]) -> dict[str, Any]:
     name: {
       'mean': float(array.mean()),
       **dict(zip(('low', 'high'), bootstrap_interval(array)[1:3], strict=True)),
+      'num_questions': len(array),
     }
     for name, array in values.items()
   }

@@ -118,6 +118,25 @@ COMMANDS = {
       '--num-read': {'type': int, 'help': 'blocks read for a question'},
     },
   ),
+  'import': _Command(
+    'runs.checkpoints.import_checkpoint',
+    'make a run of the checkpoint of another program',
+    {
+      'kind': {'help': 'bert or hf-realm'},
+      'paths': {'nargs': '+', 'help': 'its folders'},
+      '--out': _OUT,
+      '--seed': {'type': int, 'help': 'of parameters that it does not have'},
+    },
+  ),
+  'export': _Command(
+    'runs.checkpoints.export_checkpoint',
+    'write a run as another program reads it',
+    {
+      'kind': {'help': 'hf-realm'},
+      'run': {'help': 'folder of a finished run'},
+      '--out': _OUT,
+    },
+  ),
   'quickstart': _Command(
     'runs.quickstart.quickstart',
     'all stages on the embedded corpus, with a report',

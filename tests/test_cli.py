@@ -423,3 +423,18 @@ def test_the_installed_command(tmp_path, arguments, words):
   assert words in finished.stderr
   assert 'Traceback' not in finished.stderr
   assert not (tmp_path / 'out' / 'manifest.json').exists()
+
+
+class TestCheckpoints:
+  def test_kinds_that_are_not_there(self, refused, tiny_start, tmp_path):
+    out = tmp_path / 'out'
+    refused(['import', 'spam', tmp_path, '--out', out], "'spam'", 'hf-realm')
+    refused(['export', 'spam', tiny_start, '--out', out], "'spam'", 'hf-realm')
+
+  def test_folders_without_a_checkpoint(self, refused, tiny_corpus, tmp_path):
+    out = tmp_path / 'out'
+    missing = tmp_path / 'missing'
+    refused(['import', 'hf-realm', missing, '--out', out], missing)
+    refused(['import', 'bert', missing, '--out', out], missing)
+    refused(['import', 'hf-realm', tiny_corpus, '--out', out], 'safetensors')
+    refused(['export', 'hf-realm', tiny_corpus, '--out', out], 'corpus folder')

@@ -64,6 +64,11 @@ def open_system(run: str, corpus: str | None = None) -> System:
 
 def _own_corpus(run: LoadedRun) -> Corpus:
   """The corpus that a run was trained on, if it is still there."""
+  if not run.corpus_folder:
+    raise UserError(
+      f'Run {run.path} was imported and has no corpus of its own. Give one '
+      'with --corpus.'
+    )
   if not Path(run.corpus_folder).is_dir():
     raise FileNotFoundError(
       f'The corpus of run {run.path} was at {run.corpus_folder}, which does '

@@ -1,4 +1,4 @@
-"""Starting weights from a published BERT, read from safetensors (adapter).
+"""Starting weights from a published BERT (adapter).
 
 Keys are those of Hugging Face's BertModel and BertForPreTraining, with or
 without 'bert.' in front; older files say gamma and beta in layer norms.
@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
 
+from realm_jax.checkpoints.tensor_files import TensorFiles
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.models.encoder import EncoderConfig
@@ -34,14 +33,16 @@ class Source(NamedTuple):
   transposed: bool = False
 
 
-def _dense_sources(path: str, key: str) -> dict[str, Source]:
+def dense_sources(path: str, key: str) -> dict[str, Source]:
+  """Kernel and bias of the dense layer at a path, which is a key there."""
   return {
     f'{path}/kernel': Source(f'{key}.weight', transposed=True),
     f'{path}/bias': Source(f'{key}.bias'),
   }
 
 
-def _layer_norm_sources(path: str, key: str) -> dict[str, Source]:
+def layer_norm_sources(path: str, key: str) -> dict[str, Source]:
+  """Scale and bias of the layer norm at a path, which is a key there."""
   return {
     f'{path}/scale': Source(f'{key}.weight'),
     f'{path}/bias': Source(f'{key}.bias'),
@@ -54,12 +55,12 @@ def encoder_sources(num_layers: int) -> dict[str, Source]:
     'embeddings/word': Source('embeddings.word_embeddings.weight'),
     'embeddings/position': Source('embeddings.position_embeddings.weight'),
     'embeddings/segment': Source('embeddings.token_type_embeddings.weight'),
-    **_layer_norm_sources('embeddings/layer_norm', 'embeddings.LayerNorm'),
+    **layer_norm_sources('embeddings/layer_norm', 'embeddings.LayerNorm'),
   }
   for i in range(num_layers):
     path, key = f'layers_{i}', f'encoder.layer.{i}'
     for name in ('query', 'key', 'value'):
-      sources |= _dense_sources(
+      sources |= dense_sources(
         f'{path}/attention/{name}', f'{key}.attention.self.{name}'
       )
     for name, its_key in (
@@ -67,12 +68,12 @@ def encoder_sources(num_layers: int) -> dict[str, Source]:
       ('intermediate', 'intermediate.dense'),
       ('output', 'output.dense'),
     ):
-      sources |= _dense_sources(f'{path}/{name}', f'{key}.{its_key}')
+      sources |= dense_sources(f'{path}/{name}', f'{key}.{its_key}')
     for name, its_key in (
       ('attention_layer_norm', 'attention.output.LayerNorm'),
       ('output_layer_norm', 'output.LayerNorm'),
     ):
-      sources |= _layer_norm_sources(f'{path}/{name}', f'{key}.{its_key}')
+      sources |= layer_norm_sources(f'{path}/{name}', f'{key}.{its_key}')
   return sources
 
 
@@ -83,8 +84,8 @@ def mlm_head_sources() -> dict[str, Source]:
   """
   transform = 'cls.predictions.transform'
   return {
-    **_dense_sources('dense', f'{transform}.dense'),
-    **_layer_norm_sources('layer_norm', f'{transform}.LayerNorm'),
+    **dense_sources('dense', f'{transform}.dense'),
+    **layer_norm_sources('layer_norm', f'{transform}.LayerNorm'),
     'bias': Source('cls.predictions.bias'),
   }
 
@@ -96,19 +97,7 @@ def _part_sources(part: str, num_layers: int) -> dict[str, Source]:
   if part == 'reader':
     head = mlm_head_sources()
     return sources | {f'mlm_head/{path}': head[path] for path in head}
-  return sources | _dense_sources('pooler', 'pooler.dense')
-
-
-def _safetensors_files(folder: Path) -> list[Path]:
-  files = sorted(folder.glob('*.safetensors'))
-  if not files:
-    problem = 'has no *.safetensors' if folder.is_dir() else 'does not exist'
-    raise FileNotFoundError(
-      f'BERT folder {folder} {problem}. Expected a folder with '
-      'model.safetensors and vocab.txt, such as a downloaded Hugging Face '
-      'repository; pickled pytorch_model.bin files are not read.'
-    )
-  return files
+  return sources | dense_sources('pooler', 'pooler.dense')
 
 
 def _plain_key(key: str) -> str:
@@ -119,37 +108,8 @@ def _plain_key(key: str) -> str:
   return key
 
 
-class _BertFile:
-  """The tensors of a folder, by plain key, read when asked for."""
-
-  def __init__(self, folder: Path):
-    self._places = {}
-    for path in _safetensors_files(folder):
-      try:
-        handle = safetensors.safe_open(path, framework='flax')
-      except safetensors.SafetensorError as error:
-        raise UserError(
-          f'{path} is no whole safetensors file ({error}). Download it again.'
-        ) from error
-      for key in handle.keys():  # noqa: SIM118, it is no mapping
-        self._places[_plain_key(key)] = (handle, key, path)
-
-  def __contains__(self, key: str) -> bool:
-    return key in self._places
-
-  def keys(self) -> list[str]:
-    return list(self._places)
-
-  def shape(self, key: str) -> tuple[int, ...]:
-    handle, its_key, _ = self._places[key]
-    return tuple(handle.get_slice(its_key).get_shape())
-
-  def path(self, key: str) -> Path:
-    return self._places[key][2]
-
-  def read(self, key: str) -> np.ndarray:
-    handle, its_key, _ = self._places[key]
-    return np.asarray(handle.get_tensor(its_key).astype(jnp.float32))
+def _open(folder: Path) -> TensorFiles:
+  return TensorFiles(folder, _plain_key)
 
 
 def encoder_config_from(
@@ -161,21 +121,21 @@ def encoder_config_from(
   number of heads, which weights do not tell, and the kind of gelu.
 
   Args:
-    folder: a folder with *.safetensors, and perhaps config.json.
+    folder: a folder of tensor files (see TensorFiles), and perhaps config.json.
     num_heads: attention heads, where there is no config.json.
 
   Raises:
-    FileNotFoundError: there is no such folder, or no safetensors in it.
+    FileNotFoundError: there is no such folder, or no tensor file in it.
     UserError: the weights are not BERT's, or the number of heads is unknown.
   """
   folder = Path(folder)
-  bert = _BertFile(folder)
+  bert = _open(folder)
   tables = encoder_sources(num_layers=1)
   missing = [source.key for source in tables.values() if source.key not in bert]
   if missing:
     raise UserError(
       f'{folder} has no tensor {missing[0]!r}: expected the weights of a BERT, '
-      f'found keys such as {bert.keys()[:3]}.'
+      f'found keys such as {bert.names()[:3]}.'
     )
   settings: dict[str, Any] = {}
   if (folder / 'config.json').is_file():
@@ -200,7 +160,7 @@ def encoder_config_from(
   )
 
 
-def _num_layers(bert: _BertFile) -> int:
+def _num_layers(bert: TensorFiles) -> int:
   layers = 0
   while f'encoder.layer.{layers}.output.dense.weight' in bert:
     layers += 1
@@ -235,7 +195,7 @@ def load_bert(
   head always stay.
 
   Args:
-    folder: a folder with *.safetensors, and perhaps vocab.txt, which is held
+    folder: a folder of tensor files, and perhaps vocab.txt, which is held
       against the vocabulary.
     config: the model that params belong to.
     params: as init_params makes them.
@@ -247,12 +207,12 @@ def load_bert(
     A new tree like params, float32.
 
   Raises:
-    FileNotFoundError: there is no such folder, or no safetensors in it.
+    FileNotFoundError: there is no such folder, or no tensor file in it.
     UserError: a part is unknown; vocabularies differ; an encoder's tensor is
       missing; a shape differs from that of the parameter; the file is damaged.
   """
   folder = Path(folder)
-  bert = _BertFile(folder)
+  bert = _open(folder)
   _check_vocab(folder / 'vocab.txt', config.encoder.vocab_size, wordpiece)
   _check_layers(folder, _num_layers(bert), config.encoder.num_layers)
   filled, missing = dict(params), []
@@ -273,7 +233,7 @@ def load_bert(
   if lost:
     raise UserError(
       f'{folder} has no weights for {lost[0]} (and {len(lost) - 1} more of the '
-      f'encoder): expected a BERT, found keys such as {bert.keys()[:3]}.'
+      f'encoder): expected a BERT, found keys such as {bert.names()[:3]}.'
     )
   if missing:
     _logger.warning(
@@ -298,7 +258,7 @@ def _parts_of(params: Any, parts: tuple[str, ...]) -> list[str]:
 
 
 def _read_leaf(
-  bert: _BertFile, source: Source, name: str, shape: tuple[int, ...]
+  bert: TensorFiles, source: Source, name: str, shape: tuple[int, ...]
 ) -> jax.Array:
   found = bert.shape(source.key)
   expected = tuple(reversed(shape)) if source.transposed else tuple(shape)

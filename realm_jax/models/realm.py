@@ -16,6 +16,7 @@ from realm_jax.types import Array, TextInputs
 __all__ = [
   'Realm',
   'RealmConfig',
+  'abstract_params',
   'init_params',
   'logical_axes',
   'relevance_scores',

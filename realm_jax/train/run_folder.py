@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.wordpiece import WordPiece
@@ -54,6 +54,14 @@ def _differences(old: Any, new: Any, path: str = '') -> list[str]:
   return [] if old == new else [f'{path}: {old!r} there, {new!r} now']
 
 
+class NoCorpus(NamedTuple):
+  """Stands in for the corpus of a run that was not trained here."""
+
+  wordpiece: WordPiece
+  folder: str = ''
+  fingerprint: str = ''
+
+
 class RunFolder:
   """The folder of one run of a training stage."""
 
@@ -62,14 +70,14 @@ class RunFolder:
     path: str | Path,
     stage: str,
     model: RealmConfig,
-    corpus: Corpus,
+    corpus: Corpus | NoCorpus,
     settings: dict[str, Any],
   ):
     """Makes the folder, or opens it to go on with the same run.
 
     Args:
       path: of the folder.
-      stage: 'ict', 'pretrain' or 'finetune'.
+      stage: 'ict', 'pretrain', 'finetune', 'closed_book' or 'imported'.
       model: what is trained.
       corpus: what it is trained on.
       settings: everything else that the result depends on.
@@ -85,7 +93,7 @@ class RunFolder:
       {
         'stage': stage,
         'corpus': {
-          'folder': str(Path(corpus.folder).resolve()),
+          'folder': corpus.folder and str(Path(corpus.folder).resolve()),
           'fingerprint': corpus.fingerprint,
         },
         'settings': settings,
@@ -154,12 +162,12 @@ class LoadedRun:
 
   Attributes:
     path: its folder.
-    stage: 'ict', 'pretrain' or 'finetune'.
+    stage: as RunFolder has it.
     model: sizes of the model.
     params: its parameters.
     wordpiece: the vocabulary it was trained with.
     settings: what it was told.
-    corpus_folder: the corpus it was trained on.
+    corpus_folder: the corpus it was trained on; empty if imported.
     corpus_fingerprint: of that corpus.
     fingerprint: of the run's settings and parameters.
     num_steps: updates done.

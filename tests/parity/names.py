@@ -11,51 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from realm_jax.models.bert_weights import (
-  Source,
-  encoder_sources,
-  mlm_head_sources,
-)
+from realm_jax.checkpoints.hf_names import part_sources
+from realm_jax.models.bert_weights import Source
 
 NUM_LAYERS = 12  # enough for any fixture: names of layers that are not there
 # are never asked for
 
-
-def _below(path: str, key: str, sources: dict[str, Source]):
-  return {
-    f'{path}/{name}': Source(key + source.key, source.transposed)
-    for name, source in sources.items()
-  }
-
-
-def _dense(key: str) -> dict[str, Source]:
-  return {
-    'kernel': Source(f'{key}.weight', True),
-    'bias': Source(f'{key}.bias'),
-  }
-
-
-_EMBEDDER = {
-  **_below('encoder', 'realm.', encoder_sources(NUM_LAYERS)),
-  **_below('pooler', 'realm.', _dense('pooler.dense')),
-  **_below('projection', '', _dense('cls.dense')),
-  'layer_norm/scale': Source('cls.LayerNorm.weight'),
-  'layer_norm/bias': Source('cls.LayerNorm.bias'),
+SOURCES = {
+  part: part_sources(part, NUM_LAYERS) for part in ('embedder', 'reader')
 }
-
-_READER = {
-  **_below('encoder', 'realm.', encoder_sources(NUM_LAYERS)),
-  **_below('mlm_head', '', mlm_head_sources()),
-  **_below(
-    'span_head/start_and_end', '', _dense('qa_outputs.dense_intermediate')
-  ),
-  'span_head/layer_norm_scale': Source('qa_outputs.layer_normalization.weight'),
-  'span_head/layer_norm_bias': Source('qa_outputs.layer_normalization.bias'),
-  'span_head/score_kernel': Source('qa_outputs.dense_output.weight'),
-  'span_head/score_bias': Source('qa_outputs.dense_output.bias'),
-}
-
-SOURCES = {'embedder': _EMBEDDER, 'reader': _READER}
 
 # Scopes of TensorFlow's heads, where ICT's and ORQA's programs made them.
 _TF_HEADS = {

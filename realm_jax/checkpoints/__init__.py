@@ -1,0 +1,1 @@
+"""Checkpoints of other programs: read into a run, written from one."""

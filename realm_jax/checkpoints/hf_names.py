@@ -1,0 +1,53 @@
+"""Where Hugging Face's REALM keeps the parameters of this library."""
+
+from realm_jax.models.bert_weights import (
+  Source,
+  dense_sources,
+  encoder_sources,
+  layer_norm_sources,
+  mlm_head_sources,
+)
+
+
+def _below(
+  path: str, key: str, sources: dict[str, Source]
+) -> dict[str, Source]:
+  return {
+    f'{path}/{name}': Source(key + source.key, source.transposed)
+    for name, source in sources.items()
+  }
+
+
+def embedder_sources(num_layers: int) -> dict[str, Source]:
+  """Path of a parameter of an embedder -> where a RealmEmbedder has it."""
+  return {
+    **_below('encoder', 'realm.', encoder_sources(num_layers)),
+    **dense_sources('pooler', 'realm.pooler.dense'),
+    **dense_sources('projection', 'cls.dense'),
+    **layer_norm_sources('layer_norm', 'cls.LayerNorm'),
+  }
+
+
+def reader_sources(num_layers: int) -> dict[str, Source]:
+  """Path of a parameter of the reader -> where a RealmReader has it.
+
+  A RealmKnowledgeAugEncoder has all but the span head.
+  """
+  return {
+    **_below('encoder', 'realm.', encoder_sources(num_layers)),
+    **_below('mlm_head', '', mlm_head_sources()),
+    **dense_sources('span_head/start_and_end', 'qa_outputs.dense_intermediate'),
+    'span_head/layer_norm_scale': Source(
+      'qa_outputs.layer_normalization.weight'
+    ),
+    'span_head/layer_norm_bias': Source('qa_outputs.layer_normalization.bias'),
+    'span_head/score_kernel': Source('qa_outputs.dense_output.weight'),
+    'span_head/score_bias': Source('qa_outputs.dense_output.bias'),
+  }
+
+
+def part_sources(part: str, num_layers: int) -> dict[str, Source]:
+  """The sources of a part of the model: 'reader' or one of the embedders."""
+  if part == 'reader':
+    return reader_sources(num_layers)
+  return embedder_sources(num_layers)

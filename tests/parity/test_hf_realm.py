@@ -11,6 +11,7 @@ import pytest
 from parity import names
 
 from realm_jax import losses
+from realm_jax.index.exact import ExactIndex
 from realm_jax.models import realm
 from realm_jax.models.encoder import Encoder, EncoderConfig
 from realm_jax.types import TextInputs
@@ -32,7 +33,7 @@ class Published:
     self.dtype = dtype
     self.tolerance = TOLERANCES[dtype]
     self.prefixes = prefixes
-    theirs = json.loads(str(self.arrays['config']))
+    theirs = self.theirs = json.loads(str(self.arrays['config']))
     self.config = realm.RealmConfig(
       encoder=EncoderConfig(
         vocab_size=theirs['vocab_size'],
@@ -79,6 +80,9 @@ class Published:
 
   def gradients(self, case: str):
     return self._tree(f'grad64:{case}/', 'float64')
+
+  def num_found(self, case: str) -> int:
+    return len(self.output(f'{case}/retrieved_block_ids'))
 
   def input(self, name: str):
     value = self.arrays['input:' + name]
@@ -276,7 +280,6 @@ def test_embedder_and_reader_trained_together(published):
   file.assert_gradients(gradients, file.gradients('main'))
 
 
-@with_gradient(argnums=(1, 2))
 def answer_loss(
   config, params, retriever_scores, joint, block_mask, has_answers, correct
 ):
@@ -286,6 +289,9 @@ def answer_loss(
     retriever_scores, beam_mask, has_answers, scores, correct
   )
   return loss, (scores, terms)
+
+
+answer_loss_with_gradient = with_gradient(argnums=(1, 2))(answer_loss)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +316,7 @@ def test_answer_spans(published, case):
   np.testing.assert_array_equal(
     correct[0], file.output(f'{case}/reader_correct')
   )
-  (value, (scores, terms)), gradients = answer_loss(
+  (value, (scores, terms)), gradients = answer_loss_with_gradient(
     file.config,
     file.params,
     file.input('shared/relevance_score')[None],
@@ -337,3 +343,95 @@ def test_answer_spans(published, case):
     file.arrays[f'ingrad64:{case}/relevance_score'][None],
   )
   file.assert_gradients(gradients, expected)
+
+
+@with_gradient(argnums=1)
+def question_loss(
+  config, params, question, embeds, joint, block_mask, has_answers, correct
+):
+  query_embeds = apply(config, params, question, method='embed_queries')
+  retriever_scores = realm.relevance_scores(query_embeds, embeds)
+  (value, (scores, terms)) = answer_loss(
+    config,
+    params,
+    retriever_scores,
+    joint,
+    block_mask,
+    has_answers,
+    correct,
+  )
+  return value, (retriever_scores, scores, terms)
+
+
+def open_qa_inputs(file, case):
+  """Their blocks and what is read of them, as `question_loss` takes it."""
+  num_read = min(file.theirs['reader_beam_size'], file.num_found(case))
+  joint = TextInputs(
+    *(
+      file.output(f'{case}/concat.{name}')[None, :num_read]
+      for name in ('input_ids', 'attention_mask', 'token_type_ids')
+    )
+  )
+  starts, stops = realm.span_positions(
+    joint.token_ids.shape[-1], file.config.max_span_width
+  )
+  if case == 'eval':
+    correct = np.zeros((1, num_read, len(starts)), bool)
+    has_answers = np.zeros((1, file.num_found(case)), bool)
+  else:
+    ends = file.output(f'{case}/end_positions')[None, :num_read]
+    correct = losses.span_correct(
+      file.output(f'{case}/start_positions')[None, :num_read],
+      np.where(ends < 0, -1, ends + 1),
+      starts,
+      stops,
+    )
+    np.testing.assert_array_equal(
+      correct[0], file.output(f'{case}/reader_correct')
+    )
+    has_answers = file.output(f'{case}/has_answers')[None]
+  block_mask = file.output(f'{case}/block_mask')[None, :num_read]
+  return joint, block_mask, has_answers, correct
+
+
+@pytest.mark.parametrize('case', ['train_answers', 'train_no_answer', 'eval'])
+def test_open_question_answering(published, case):
+  file = published('openqa.npz', embedder='embedder.', reader='reader.')
+  embeds = file.arrays['param:block_emb'].astype(file.dtype)
+  question = file.text('shared')
+  query_embeds = apply(
+    file.config, file.params, question, method='embed_queries'
+  )
+  found = ExactIndex(embeds.astype(np.float32)).search(
+    np.asarray(query_embeds, np.float32), file.num_found(case)
+  )
+  expected_ids = file.output(f'{case}/retrieved_block_ids')
+  np.testing.assert_array_equal(found.block_ids[0], expected_ids)
+  joint, *rest = open_qa_inputs(file, case)
+  (value, (retriever_scores, _, terms)), gradients = question_loss(
+    file.config,
+    file.params,
+    question,
+    embeds[None, expected_ids],
+    joint,
+    *rest,
+  )
+  file.assert_close(retriever_scores[0], file.output(f'{case}/relevance_score'))
+  block, span = np.unravel_index(
+    terms.joint_scores[0].argmax(), terms.joint_scores[0].shape
+  )
+  assert block == file.output(f'{case}/block_idx')
+  assert span == file.output(f'{case}/candidate')
+  starts, stops = realm.span_positions(
+    joint.token_ids.shape[-1], file.config.max_span_width
+  )
+  np.testing.assert_array_equal(
+    joint.token_ids[0, block, starts[span] : stops[span]],
+    file.output(f'{case}/predicted_answer_ids'),
+  )
+  if case == 'eval':
+    return
+  file.assert_close(value, file.output(f'{case}/loss'))
+  for name in ('retriever_loss', 'reader_loss'):
+    file.assert_close(getattr(terms, name)[0], file.output(f'{case}/{name}'))
+  file.assert_gradients(gradients, file.gradients(case))

@@ -264,31 +264,48 @@ def question_of(file, i: int) -> TextInputs:
   )
 
 
-@pytest.mark.parametrize('i', range(6))
-def test_fine_tuning(fine_tuning, answer_step, i):
-  arrays = {
-    key.removeprefix(f'ex{i}/'): fine_tuning.arrays[key]
-    for key in fine_tuning.arrays
-    if key.startswith(f'ex{i}/')
-  }
-  starts, stops = realm.span_positions(
-    fine_tuning.settings['reader_seq_len'], fine_tuning.config.max_span_width
-  )
+class Question:
+  """One question of the file, as the step takes it."""
+
+  def __init__(self, file: Official, i: int):
+    self.arrays = {
+      key.removeprefix(f'ex{i}/'): file.arrays[key]
+      for key in file.arrays
+      if key.startswith(f'ex{i}/')
+    }
+    self.spans = realm.span_positions(
+      file.settings['reader_seq_len'], file.config.max_span_width
+    )
+    self.right = losses.span_correct(
+      self.arrays['gold_starts'][None],
+      self.arrays['gold_ends'][None] + 1,
+      *self.spans,
+    )
+    retrieved = file.examples[i]['retrieved_block_indices']
+    self.inputs = (
+      question_of(file, i),
+      file.arrays['in/block_emb'][None, retrieved],
+      self.arrays['retriever_correct'][None],
+      TextInputs(*(part[None] for part in file.text(f'ex{i}'))),
+      self.arrays['block_mask'][None],
+      self.right,
+    )
+
+
+def test_fine_tuning(fine_tuning, answer_step):
+  for i in range(len(fine_tuning.examples)):
+    check_fine_tuning(fine_tuning, answer_step, i)
+
+
+def check_fine_tuning(fine_tuning, answer_step, i):
+  question = Question(fine_tuning, i)
+  arrays = question.arrays
+  starts, stops = question.spans
   np.testing.assert_array_equal(starts, arrays['candidate_starts'])
   np.testing.assert_array_equal(stops - 1, arrays['candidate_ends'])
-  right = losses.span_correct(
-    arrays['gold_starts'][None], arrays['gold_ends'][None] + 1, starts, stops
-  )
-  np.testing.assert_array_equal(right[0], arrays['reader_correct'])
-  retrieved = fine_tuning.examples[i]['retrieved_block_indices']
+  np.testing.assert_array_equal(question.right[0], arrays['reader_correct'])
   (loss, (terms, retriever_scores)), gradients = answer_step(
-    fine_tuning.tree('var/'),
-    question_of(fine_tuning, i),
-    fine_tuning.arrays['in/block_emb'][None, retrieved],
-    arrays['retriever_correct'][None],
-    TextInputs(*(part[None] for part in fine_tuning.text(f'ex{i}'))),
-    arrays['block_mask'][None],
-    right,
+    fine_tuning.tree('var/'), *question.inputs
   )
   np.testing.assert_allclose(
     retriever_scores[0], arrays['retriever_logits'], atol=TOLERANCE

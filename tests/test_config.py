@@ -22,6 +22,7 @@ gin = pytest.importorskip('gin')
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LAPTOP = REPOSITORY / 'gin_configs' / 'runs' / 'laptop.gin'
+OFFICIAL = LAPTOP.with_name('official.gin')
 
 
 def stage(
@@ -318,9 +319,9 @@ def test_an_included_file_that_is_no_text_is_named(file, tmp_path):
     run([file("include 'bad.gin'")])
 
 
-def bound(function, settings=()) -> dict:
-  """Parameter -> value, of a command with laptop.gin."""
-  configured(function, [LAPTOP], settings)
+def bound(function, settings=(), path=LAPTOP) -> dict:
+  """Parameter -> value, of a command with a gin file."""
+  configured(function, [path], settings)
   return gin.get_bindings(function)
 
 
@@ -353,3 +354,23 @@ def test_a_setting_overrides_the_scopes_of_laptop():
   assert bound(pretrain, ['loop.LoopConfig.num_steps=2000'])[
     'loop'
   ] == dataclasses.replace(bound(pretrain)['loop'], num_steps=2000)
+
+
+@pytest.mark.parametrize(
+  'function, learning_rate, query_len',
+  [(ict, 1e-4, 64), (pretrain, 3e-5, 96), (finetune, 1e-5, 64)],
+)
+def test_official_binds_what_the_original_does(
+  function, learning_rate, query_len
+):
+  values = bound(function, path=OFFICIAL)
+  assert values['lengths'].query_len == query_len
+  assert values['lengths'].document_len == 288
+  optimizer = values['optimizer']
+  assert optimizer.learning_rate == learning_rate
+  assert (optimizer.schedule, optimizer.bias_correction) == ('official', False)
+  if function is ict:
+    assert values['model'] == RealmConfig()
+  if function is pretrain:
+    config = values['config']
+    assert (config.marginal, config.level_null) == ('token', False)

@@ -23,3 +23,12 @@ def fixtures_folder() -> Path:
   if not folder.is_dir():
     pytest.skip(f'no fixtures in {folder}; set REALM_JAX_FIXTURES')
   return folder
+
+
+def pytest_sessionfinish() -> None:
+  """Writes the deviations where REALM_JAX_DEVIATIONS says."""
+  path = os.environ.get('REALM_JAX_DEVIATIONS')
+  if path:
+    from parity import deviations
+
+    Path(path).write_text(deviations.markdown_table(), encoding='utf-8')

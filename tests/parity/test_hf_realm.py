@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parity import names
+from parity import deviations, names
 
 from realm_jax import losses
 from realm_jax.index.exact import ExactIndex
@@ -29,6 +29,7 @@ class Published:
   """One file of fixtures, its model and its parameters in our layout."""
 
   def __init__(self, path, dtype: str, prefixes: dict[str, str]):
+    self.name = path.stem
     self.arrays = np.load(path)
     self.dtype = dtype
     self.tolerance = TOLERANCES[dtype]
@@ -101,11 +102,23 @@ class Published:
     ]
     return TextInputs(ids, *rest)
 
-  def assert_close(self, actual, expected):
-    np.testing.assert_allclose(actual, expected, atol=self.tolerance, rtol=0)
+  def assert_close(self, actual, expected, quantity: str):
+    deviations.assert_close(
+      actual, expected, self.tolerance, self._quantity(quantity), self.dtype
+    )
+
+  def assert_output(self, actual, name: str):
+    """Compares with an output, which gives the quantity its name."""
+    quantity = name.rsplit('/', 1)[-1].replace('_', ' ')
+    self.assert_close(actual, self.output(name), quantity)
+
+  def _quantity(self, name: str) -> str:
+    return f'PyTorch {self.name}: {name}'
 
   def assert_gradients(self, actual, expected):
-    names.assert_trees_close(actual, expected, 10 * self.tolerance)
+    worst = names.assert_trees_close(actual, expected, 10 * self.tolerance)
+    quantity = self._quantity('gradients, to the largest entry')
+    deviations.record(quantity, self.dtype, worst)
 
 
 @pytest.fixture(
@@ -149,8 +162,8 @@ def test_embedder(published, case):
   (value, embeds), gradients = embedder_loss(
     file.config, file.params, file.text(case), file.input(f'{case}/cotangent')
   )
-  file.assert_close(embeds, file.output(f'{case}/projected_score'))
-  file.assert_close(value, file.output(f'{case}/loss'))
+  file.assert_output(embeds, f'{case}/projected_score')
+  file.assert_output(value, f'{case}/loss')
   file.assert_gradients(gradients, file.gradients(case))
 
 
@@ -159,7 +172,9 @@ def test_hidden_states_of_all_positions(published):
   hidden = jax.jit(Encoder(file.config.encoder).apply)(
     {'params': file.params['embedder']['encoder']}, file.text('masked')
   )
-  file.assert_close(hidden, file.output('masked/hidden_states')[-1])
+  file.assert_close(
+    hidden, file.output('masked/hidden_states')[-1], 'hidden states'
+  )
 
 
 @with_gradient(argnums=1)
@@ -181,7 +196,7 @@ def test_relevance_scores(published):
   )
   kinds = ('query', 'candidate', 'relevance')
   for kind, array in zip(kinds, found, strict=True):
-    file.assert_close(array, file.output(f'main/{kind}_score'))
+    file.assert_output(array, f'main/{kind}_score')
   file.assert_gradients(gradients, file.gradients('main'))
 
 
@@ -220,13 +235,13 @@ def run_token_loss(file, case):
 def test_masked_tokens(published, case):
   file = published('knowledge_aug_encoder.npz', reader='')
   (value, (gold, terms)), gradients, mask = run_token_loss(file, case)
-  file.assert_close(value, file.output(f'{case}/loss'))
-  file.assert_close(gold, file.output(f'{case}/gold_log_prob'))
+  file.assert_output(value, f'{case}/loss')
+  file.assert_output(gold, f'{case}/gold_log_prob')
+  file.assert_output(terms.candidate_log_probs, f'{case}/candidate_log_prob')
   file.assert_close(
-    terms.candidate_log_probs, file.output(f'{case}/candidate_log_prob')
-  )
-  file.assert_close(
-    terms.marginal_log_probs, file.output(f'{case}/marginal_log_prob') * mask
+    terms.marginal_log_probs,
+    file.output(f'{case}/marginal_log_prob') * mask,
+    'marginal log prob',
   )
   expected = (
     file.gradients(case),
@@ -252,7 +267,7 @@ def test_log_probs_of_the_whole_vocabulary(published):
     file.config, file.params, joint, positions, method='mlm_log_probs'
   )
   logits = file.output('joint/logits').reshape(log_probs.shape)
-  file.assert_close(log_probs, jax.nn.log_softmax(logits))
+  file.assert_close(log_probs, jax.nn.log_softmax(logits), 'mlm log probs')
 
 
 @with_gradient(argnums=1)
@@ -276,7 +291,7 @@ def test_embedder_and_reader_trained_together(published):
     file.input('main/encoder.labels'),
     file.input('main/encoder.mlm_mask'),
   )
-  file.assert_close(value, file.output('main/loss'))
+  file.assert_output(value, 'main/loss')
   file.assert_gradients(gradients, file.gradients('main'))
 
 
@@ -327,12 +342,12 @@ def test_answer_spans(published, case):
   )
   inside = file.output('shared/span_mask')
   file.assert_close(
-    scores[0][inside], file.output('shared/span_logits')[inside]
+    scores[0][inside], file.output('shared/span_logits')[inside], 'span logits'
   )
   assert (scores[0][~inside] < -1e30).all()
-  file.assert_close(value, file.output(f'{case}/loss'))
+  file.assert_output(value, f'{case}/loss')
   for name in ('retriever_loss', 'reader_loss'):
-    file.assert_close(getattr(terms, name)[0], file.output(f'{case}/{name}'))
+    file.assert_output(getattr(terms, name)[0], f'{case}/{name}')
   block, span = np.unravel_index(
     terms.joint_scores[0].argmax(), terms.joint_scores[0].shape
   )
@@ -416,7 +431,7 @@ def test_open_question_answering(published, case):
     joint,
     *rest,
   )
-  file.assert_close(retriever_scores[0], file.output(f'{case}/relevance_score'))
+  file.assert_output(retriever_scores[0], f'{case}/relevance_score')
   block, span = np.unravel_index(
     terms.joint_scores[0].argmax(), terms.joint_scores[0].shape
   )
@@ -431,7 +446,7 @@ def test_open_question_answering(published, case):
   )
   if case == 'eval':
     return
-  file.assert_close(value, file.output(f'{case}/loss'))
+  file.assert_output(value, f'{case}/loss')
   for name in ('retriever_loss', 'reader_loss'):
-    file.assert_close(getattr(terms, name)[0], file.output(f'{case}/{name}'))
+    file.assert_output(getattr(terms, name)[0], f'{case}/{name}')
   file.assert_gradients(gradients, file.gradients(case))

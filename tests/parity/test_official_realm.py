@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from parity import names
+from parity import deviations, names
 
 from realm_jax import losses
 from realm_jax.models import realm
@@ -20,6 +20,18 @@ from realm_jax.types import TextInputs
 TOLERANCE = 2e-5
 # Of a gradient, to its tensor's largest entry.
 GRADIENT_TOLERANCE = 1e-4
+
+
+def assert_close(actual, expected, quantity: str, atol: float = TOLERANCE):
+  deviations.assert_close(
+    actual, expected, atol, f'TensorFlow {quantity}', 'float32'
+  )
+
+
+def assert_gradients_close(actual, expected, name: str):
+  worst = names.assert_trees_close(actual, expected, GRADIENT_TOLERANCE)
+  quantity = f'TensorFlow {name}: gradients, to the largest entry'
+  deviations.record(quantity, 'float32', worst)
 
 
 def model_config(settings) -> realm.RealmConfig:
@@ -145,13 +157,11 @@ def test_pretraining_loss_and_its_terms(pretraining, pretrain_step):
     (terms.candidate_log_probs, 'candidate_log_probs'),
     (gold, 'gold_log_probs'),
   ):
-    np.testing.assert_allclose(
-      actual, arrays[f'out/{expected}'], atol=TOLERANCE, err_msg=expected
-    )
-  np.testing.assert_allclose(
+    assert_close(actual, arrays[f'out/{expected}'], f'pretrain: {expected}')
+  assert_close(
     terms.marginal_log_probs,
     arrays['out/marginal_gold_log_probs'] * mask,
-    atol=TOLERANCE,
+    'pretrain: marginal_gold_log_probs',
   )
 
 
@@ -163,16 +173,14 @@ def test_pretraining_log_probs_of_all_words(pretraining):
     pretraining.text('in/joint_inputs'),
     arrays['in/mlm_positions'],
   )
-  np.testing.assert_allclose(
-    log_probs, arrays['out/mlm_log_probs'], atol=TOLERANCE
+  assert_close(
+    log_probs, arrays['out/mlm_log_probs'], 'pretrain: mlm_log_probs'
   )
 
 
 def test_pretraining_gradients(pretraining, pretrain_step):
   _, gradients = pretrain_step(pretraining.tree('var/'))
-  names.assert_trees_close(
-    gradients, pretraining.tree('grad/'), GRADIENT_TOLERANCE
-  )
+  assert_gradients_close(gradients, pretraining.tree('grad/'), 'pretrain')
   np.testing.assert_allclose(
     optax.tree.norm(gradients),
     pretraining.arrays['out/dense_global_norm'],
@@ -213,7 +221,7 @@ def test_pretraining_updates(pretraining, pretrain_step):
       jax.tree.leaves(pretraining.tree(f'after{i + 1}/')),
       strict=True,
     ):
-      np.testing.assert_allclose(found, expected, atol=5e-6)
+      assert_close(found, expected, f'weights after {i + 1} updates', 5e-6)
 
 
 @pytest.fixture(scope='module')
@@ -307,13 +315,16 @@ def check_fine_tuning(fine_tuning, answer_step, i):
   (loss, (terms, retriever_scores)), gradients = answer_step(
     fine_tuning.tree('var/'), *question.inputs
   )
-  np.testing.assert_allclose(
-    retriever_scores[0], arrays['retriever_logits'], atol=TOLERANCE
+  assert_close(
+    retriever_scores[0], arrays['retriever_logits'], 'orqa: retriever_logits'
   )
   joint_scores = terms.joint_scores[0]
   inside = arrays['candidate_mask'] == 1
-  np.testing.assert_allclose(
-    joint_scores[inside], arrays['reader_logits'][inside], atol=1e-4
+  assert_close(
+    joint_scores[inside],
+    arrays['reader_logits'][inside],
+    'orqa: reader_logits',
+    1e-4,
   )
   np.testing.assert_allclose(
     joint_scores[~inside], arrays['reader_logits'][~inside], rtol=1e-5
@@ -322,13 +333,11 @@ def check_fine_tuning(fine_tuning, answer_step, i):
     arrays['pred_block_index'],
     arrays['pred_candidate'],
   )
-  np.testing.assert_allclose(loss, arrays['loss'], atol=TOLERANCE)
+  assert_close(loss, arrays['loss'], 'orqa: loss')
   for has, ours, theirs in (
     (terms.has_right_block, terms.retriever_loss, 'retriever'),
     (terms.has_right_span, terms.reader_loss, 'reader'),
   ):
     expected = arrays[f'{theirs}_loss_before_gating'] if has[0] else 0
-    np.testing.assert_allclose(ours[0], expected, atol=TOLERANCE)
-  names.assert_trees_close(
-    gradients, fine_tuning.tree(f'grad{i}/'), GRADIENT_TOLERANCE
-  )
+    assert_close(ours[0], expected, f'orqa: {theirs}_loss')
+  assert_gradients_close(gradients, fine_tuning.tree(f'grad{i}/'), 'orqa')

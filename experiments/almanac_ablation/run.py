@@ -20,6 +20,7 @@ from realm_jax.runs.pretrain import pretrain
 from realm_jax.runs.quickstart import QuickstartConfig
 from realm_jax.train.reporting import read_metrics
 
+REFERENCE = 'salient_span'
 # row -> what differs from the quickstart's PretrainConfig
 ROWS: dict[str, dict] = {
   'salient_span': {},
@@ -35,7 +36,7 @@ def run_row(
 ) -> dict[str, float]:
   """Trains and measures one row with one seed."""
   start = folder / f'seed{seed}'
-  runs = start if row == 'salient_span' else start / row
+  runs = start if row == REFERENCE else start / row
   corpus = str(folder / 'corpus')
   questions = {
     split: str(folder / 'almanac' / f'questions.{split}.jsonl')
@@ -80,6 +81,25 @@ def run_row(
   return figures
 
 
+def summary(name: str, by_seed: list[dict[str, float]]) -> SummaryRow:
+  """A row of the table: 95 % intervals over the seeds."""
+  figures: dict[str, Interval | float] = {
+    metric: seed_interval([result[metric] for result in by_seed])
+    for metric in by_seed[0]
+  }
+  return SummaryRow(name, figures, is_reference=name == REFERENCE)
+
+
+def differences(
+  results: dict[str, list[dict[str, float]]], row: str
+) -> list[dict[str, float]]:
+  """What a row has more than the reference, seed by seed."""
+  return [
+    {metric: value - reference[metric] for metric, value in result.items()}
+    for result, reference in zip(results[row], results[REFERENCE], strict=True)
+  ]
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument(
@@ -95,14 +115,17 @@ def main() -> None:
       results[row].append(run_row(args.quickstart, row, seed, config))
       print(row, seed, results[row][-1], flush=True)
   write_json(args.quickstart / 'ablation.json', results)
-  table = []
-  for row, by_seed in results.items():
-    figures: dict[str, Interval] = {
-      name: seed_interval([result[name] for result in by_seed])
-      for name in by_seed[0]
-    }
-    table.append(SummaryRow(row, figures, is_reference=row == 'salient_span'))
-  print(markdown_table(table))
+  print(markdown_table([summary(row, results[row]) for row in results]))
+  if REFERENCE in results:
+    print(
+      markdown_table(
+        [
+          summary(f'{row} over {REFERENCE}', differences(results, row))
+          for row in results
+          if row != REFERENCE
+        ]
+      )
+    )
 
 
 if __name__ == '__main__':

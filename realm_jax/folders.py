@@ -112,8 +112,8 @@ def check_kind(folder: Path, kind: str) -> None:
   path = Path(folder) / MANIFEST
   if path.is_file() and (found := _read_json(path).get('kind')) != kind:
     raise UserError(
-      f'{folder} is a {found} folder, expected one to write a {kind} to. Give '
-      'another folder, or delete this one.'
+      f'{folder} is a {found} folder, and no place for this {kind}. Give '
+      'another folder, or delete that one.'
     )
 
 
@@ -148,6 +148,8 @@ def read_manifest(
   path = folder / MANIFEST
   if not path.is_file():
     problem = 'was never finished' if folder.is_dir() else 'does not exist'
+    if folder.is_file():
+      problem = 'is a file'
     raise FileNotFoundError(
       f'{kind} folder {folder} {problem} (no {MANIFEST} in it). '
       f'Make it with: {made_by}'

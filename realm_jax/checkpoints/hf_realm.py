@@ -30,9 +30,9 @@ _logger = logging.getLogger(__name__)
 
 VOCAB_FILE = 'vocab.txt'
 _CONFIG_FILE = 'config.json'
-_OWN_CONFIG = (
-  'realm_jax'  # key of our own RealmConfig in a config.json we wrote
-)
+# keys in a config.json that we wrote: our RealmConfig, which part this is
+_OWN_CONFIG = 'realm_jax'
+_OWN_PART = 'realm_jax_part'
 _MAX_LISTED = 8
 # Keys that stand for nothing: copies of other tensors, and, in embedder and
 # reader, what their classes have but never use.
@@ -109,23 +109,52 @@ def read_hf_realm(
         f'{files.folder} has no REALM model in it: expected keys such as '
         f'realm.encoder.layer.0..., found {files.names()[:3]}.'
       )
-    for part in parts:
-      if part.name in found:
+    for name, prefix in parts:
+      if prefix == '' and name == 'embedder':
+        name = _read_json(files.folder).get(_OWN_PART, name)
+      part = files, prefix
+      if name == 'reader' and name in found:
+        part = _with_span_head(found.pop(name), part)
+      if name in found:
         raise UserError(
-          f'{files.folder} and {found[part.name][0].folder} both hold the '
-          f'{part.name}: expected each part once.'
+          f'{files.folder} and {found[name][0].folder} both hold the {name}: '
+          'expected each part once.'
         )
-      found[part.name] = files, part.prefix
+      found[name] = part
   config = _one_config([files.folder for files in opened])
   if found.keys() >= {'query_embedder', 'document_embedder'}:
     if _same_tensors(found['query_embedder'], found['document_embedder']):
       found['embedder'] = found.pop('document_embedder')
       del found['query_embedder']
-    else:
-      config = dataclasses.replace(config, share_embedders=False)
+  else:
+    for name in ('query_embedder', 'document_embedder'):
+      if name in found:  # of one alone: it serves for both
+        found['embedder'] = found.pop(name)
+  config = dataclasses.replace(
+    config, share_embedders='query_embedder' not in found
+  )
   params = init_params(config, jax.random.key(seed))
   filled = _fill(params, found, config.encoder.num_layers)
   return config, filled, _one_vocabulary([files.folder for files in opened])
+
+
+def _with_span_head(
+  one: tuple[TensorFiles, str], other: tuple[TensorFiles, str]
+) -> tuple[TensorFiles, str]:
+  """Of an encoder and a reader of the same weights, the reader."""
+  with_head = [
+    part
+    for part in (one, other)
+    if f'{part[1]}qa_outputs.dense_output.weight' in part[0]
+  ]
+  if len(with_head) == 1:
+    (reader,) = with_head
+    if _same_tensors(other if reader is one else one, reader):
+      return reader
+  raise UserError(
+    f'{one[0].folder} and {other[0].folder} both hold a reader, and not the '
+    'same: expected one, or an encoder and a reader of the same weights.'
+  )
 
 
 def _same_tensors(
@@ -250,14 +279,18 @@ def _one_config(folders: Sequence[Path]) -> RealmConfig:
   return first
 
 
-def _read_config(folder: Path) -> RealmConfig:
+def _read_json(folder: Path) -> dict[str, Any]:
   path = folder / _CONFIG_FILE
   if not path.is_file():
     raise FileNotFoundError(f'{path} does not exist: sizes are read from it.')
   try:
-    theirs = json.loads(path.read_text(encoding='utf-8'))
+    return json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
     raise UserError(f'{path} is not valid JSON: {error}.') from error
+
+
+def _read_config(folder: Path) -> RealmConfig:
+  theirs = _read_json(folder)
   try:
     if _OWN_CONFIG in theirs:
       own = dict(theirs[_OWN_CONFIG])
@@ -265,8 +298,8 @@ def _read_config(folder: Path) -> RealmConfig:
     return _config_from(theirs)
   except (KeyError, TypeError) as error:
     raise UserError(
-      f'{path} is no REALM configuration ({error!r}): expected the fields of '
-      "transformers' RealmConfig."
+      f'{folder / _CONFIG_FILE} is no REALM configuration ({error!r}): '
+      "expected the fields of transformers' RealmConfig."
     ) from error
 
 
@@ -357,7 +390,8 @@ def write_hf_realm(
     tensors = _tensors(config, part, params[part], architecture)
     save_file(tensors, folder / 'model.safetensors', {'format': 'pt'})
     wordpiece.save(folder / VOCAB_FILE)
-    write_json(folder / _CONFIG_FILE, _their_config(config, architecture))
+    theirs = _their_config(config, architecture) | {_OWN_PART: name}
+    write_json(folder / _CONFIG_FILE, theirs)
     written.append(folder)
   return written
 

@@ -34,7 +34,8 @@ def import_checkpoint(
   Args:
     kind: 'bert', one folder of BERT's weights with vocab.txt; or 'hf-realm',
       folders of Hugging Face REALM models: an embedder and an encoder to
-      pre-train or fine-tune, an embedder and a reader to answer.
+      pre-train or fine-tune, an embedder and a reader to answer; or all that
+      `export` wrote.
     paths: the folders.
     out: the run's folder.
     model: with 'bert', sizes of what BERT does not have.
@@ -54,10 +55,10 @@ def import_checkpoint(
     if len(paths) != 1:
       raise UserError(f'bert takes one folder, {len(paths)} are given.')
     (path,) = paths
-    wordpiece = WordPiece.from_vocab_file(Path(path) / 'vocab.txt')
     config = dataclasses.replace(
       model or RealmConfig(), encoder=encoder_config_from(path)
     )
+    wordpiece = WordPiece.from_vocab_file(Path(path) / 'vocab.txt')
     params = init_params(config, jax.random.key(seed))
     params = load_bert(path, config, params, wordpiece=wordpiece)
   else:
@@ -105,4 +106,5 @@ def export_checkpoint(
   console = console or Console()
   for folder in folders:
     console.print(f'Wrote {folder}')
+  console.print('All of them, imported, are the run again.')
   return folders

@@ -105,6 +105,11 @@ class RunFolder:
     config_path = self.path / CONFIG_FILE
     if config_path.is_file():
       old = json.loads(config_path.read_text(encoding='utf-8'))
+      if old['stage'] != stage:
+        raise UserError(
+          f'Run folder {self.path} belongs to a run of {old["stage"]}, this is '
+          f'{stage}. Choose another --out, or delete the folder.'
+        )
       differences = _differences(old, self._config)
       if differences:
         raise UserError(

@@ -44,6 +44,12 @@ def exported(tiny_start, tmp_path_factory):
   return out
 
 
+def test_an_encoder_beside_its_reader_is_no_second_one(exported, tiny_start):
+  for names in (('encoder', 'reader'), ('reader', 'encoder')):
+    _, params, _ = read_hf_realm([exported / name for name in names])
+    assert_same(params['reader'], load_run(tiny_start).params['reader'])
+
+
 def assert_same(one, other):
   jax.tree.map(np.testing.assert_array_equal, one, other)
 
@@ -75,6 +81,14 @@ def test_two_embedders_come_back_as_two(tiny_corpus, tmp_path):
   export_checkpoint('hf-realm', str(run), str(out), console=tiny.quiet())
   names = sorted(path.name for path in out.iterdir())
   assert names == ['document_embedder', 'encoder', 'query_embedder', 'reader']
+  config, params, _ = read_hf_realm([out / name for name in names])
+  loaded = load_run(run)
+  assert config == loaded.model
+  assert_same(params, loaded.params)
+  for name in ('document_embedder', 'query_embedder'):
+    config, params, _ = read_hf_realm([out / name])
+    assert config.share_embedders
+    assert_same(params['embedder'], loaded.params[name])
 
 
 def test_an_encoder_lacks_the_span_head_alone(exported, tiny_start, caplog):
@@ -123,7 +137,13 @@ def test_all_that_does_not_fit_is_said_at_once(copied):
 
 def test_folders_that_do_not_belong_together_are_refused(copied):
   embedder, reader = copied / 'embedder', copied / 'reader'
-  with pytest.raises(UserError, match='both hold the reader'):
+  with pytest.raises(UserError, match='both hold the embedder'):
+    read_hf_realm([embedder, embedder])
+  change(
+    copied / 'encoder',
+    lambda tensors: tensors['cls.predictions.bias'].__iadd__(1),
+  )
+  with pytest.raises(UserError, match='both hold a reader, and not the same'):
     read_hf_realm([reader, copied / 'encoder'])
   config = json.loads((reader / 'config.json').read_text())
   config['realm_jax']['span_hidden_size'] = 3

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from realm_jax import __version__
 from realm_jax.data.closed_book import closed_book_answer, closed_book_batch
@@ -46,6 +48,7 @@ def evaluate(
   ranker: str = 'retriever',
   num_read: int = 5,
   max_questions: int | None = None,
+  console: Console | None = None,
 ) -> dict[str, Any]:
   """Measures retrieval and answers.
 
@@ -60,6 +63,7 @@ def evaluate(
     ranker: how blocks are found: 'retriever', 'bm25', 'gold' or 'random'.
     num_read: blocks that the reader sees, 1 to the number of blocks.
     max_questions: only the first so many, at least 1.
+    console: where to print; None for the terminal.
 
   Returns:
     What metrics.json holds: each metric's mean and 95 % bootstrap interval over
@@ -91,7 +95,7 @@ def evaluate(
     'num_read': num_read if system.run.stage == 'finetune' else None,
   }
   if measured := _measured_already(Path(out), inputs):
-    return measured
+    return _shown(measured, out, console)
   examples = qa_examples(asked, system.corpus.wordpiece, system.lengths)
   rank = None
   if not closed_book:
@@ -114,6 +118,22 @@ def evaluate(
     **inputs,
   }
   write_json(folder / METRICS, metrics)
+  return _shown(metrics, out, console)
+
+
+def _shown(
+  metrics: dict[str, Any], out: str, console: Console | None
+) -> dict[str, Any]:
+  """Prints the figures, and returns them."""
+  console = console or Console()
+  table = Table(title=f'{metrics["num_questions"]} questions')
+  for name in ('metric', 'mean', '95 % interval'):
+    table.add_column(name, justify='left' if name == 'metric' else 'right')
+  for name, value in metrics['metrics'].items():
+    interval = f'{value["low"]:.3f} to {value["high"]:.3f}'
+    table.add_row(name, f'{value["mean"]:.3f}', interval)
+  console.print(table)
+  console.print(f'Figures and predictions: {out}')
   return metrics
 
 

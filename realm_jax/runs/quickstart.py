@@ -254,6 +254,7 @@ def run_seed(
       str(runs / 'evaluation' / name),
       ranker=ranker,
       max_questions=config.num_eval_questions,
+      console=Console(quiet=True),
     )['metrics']
 
   results = {}

@@ -203,6 +203,7 @@ def test_finetuning_again_with_other_questions_is_refused(done, tiny_questions):
       str(folder / 'seed0' / 'pretrain'),
       str(tiny_questions),
       config=config().finetune,
+      lengths=config().lengths,
     )
 
 

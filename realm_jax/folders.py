@@ -110,14 +110,15 @@ def write_manifest(
 def check_kind(folder: Path, kind: str) -> None:
   """Raises UserError if a folder to write to is whole and something else."""
   path = Path(folder) / MANIFEST
-  if path.is_file() and (found := _read_json(path).get('kind')) != kind:
+  if path.is_file() and (found := read_json(path).get('kind')) != kind:
     raise UserError(
       f'{folder} is a {found} folder, and no place for this {kind}. Give '
       'another folder, or delete that one.'
     )
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+  """Reads a JSON file; raises UserError where it is none."""
   try:
     return json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
@@ -154,7 +155,7 @@ def read_manifest(
       f'{kind} folder {folder} {problem} (no {MANIFEST} in it). '
       f'Make it with: {made_by}'
     )
-  manifest = _read_json(path)
+  manifest = read_json(path)
   if manifest.get('kind') != kind:
     raise UserError(
       f'{folder} is a {manifest.get("kind")} folder, expected a {kind} folder.'

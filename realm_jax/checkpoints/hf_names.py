@@ -51,3 +51,22 @@ def part_sources(part: str, num_layers: int) -> dict[str, Source]:
   if part == 'reader':
     return reader_sources(num_layers)
   return embedder_sources(num_layers)
+
+
+def in_span_head(path: str) -> bool:
+  """Whether a parameter of the reader belongs to its span head."""
+  return path.startswith('span_head/')
+
+
+def their_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
+  """The shape that a parameter of a shape here has there."""
+  if source.key.startswith('qa_outputs.dense_output.'):  # a layer of one unit
+    return (1, *shape)
+  return tuple(reversed(shape)) if source.transposed else tuple(shape)
+
+
+# keys in a config.json that we wrote: our RealmConfig, which part this is
+OWN_CONFIG = 'realm_jax'
+OWN_PART = 'realm_jax_part'
+CONFIG_FILE = 'config.json'
+VOCAB_FILE = 'vocab.txt'

@@ -1,4 +1,4 @@
-"""Hugging Face's REALM models, to and from the parameters of this library.
+"""Hugging Face's REALM models as parameters of this library.
 
 The transformers library (until 4.40) has RealmEmbedder, RealmScorer,
 RealmKnowledgeAugEncoder, RealmReader and RealmForOpenQA. What a folder holds is
@@ -6,7 +6,6 @@ told by its keys; several folders together make one model.
 """
 
 import dataclasses
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -15,24 +14,26 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
 
-from realm_jax.checkpoints.hf_names import part_sources
+from realm_jax.checkpoints.hf_names import (
+  CONFIG_FILE,
+  OWN_CONFIG,
+  OWN_PART,
+  VOCAB_FILE,
+  in_span_head,
+  part_sources,
+  their_shape,
+)
 from realm_jax.checkpoints.tensor_files import TensorFiles
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import make_folder, write_json
+from realm_jax.folders import read_json
 from realm_jax.models.bert_weights import Source
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig, init_params
 
 _logger = logging.getLogger(__name__)
 
-VOCAB_FILE = 'vocab.txt'
-_CONFIG_FILE = 'config.json'
-# keys in a config.json that we wrote: our RealmConfig, which part this is
-_OWN_CONFIG = 'realm_jax'
-_OWN_PART = 'realm_jax_part'
 _MAX_LISTED = 8
 # Keys that stand for nothing: copies of other tensors, and, in embedder and
 # reader, what their classes have but never use.
@@ -111,7 +112,7 @@ def read_hf_realm(
       )
     for name, prefix in parts:
       if prefix == '' and name == 'embedder':
-        name = _read_json(files.folder).get(_OWN_PART, name)
+        name = _config_json(files.folder).get(OWN_PART, name)
       part = files, prefix
       if name == 'reader' and name in found:
         part = _with_span_head(found.pop(name), part)
@@ -187,12 +188,12 @@ def _fill(
       files, prefix = found[name]
       if not any('qa_outputs.' in key for key in files.names()):
         made_anew += [
-          f'{name}/{path}' for path in sources if _in_span_head(path)
+          f'{name}/{path}' for path in sources if in_span_head(path)
         ]
         sources = {
           path: source
           for path, source in sources.items()
-          if not _in_span_head(path)
+          if not in_span_head(path)
         }
       filled[name] = _fill_part(tree, files, prefix, sources, problems)
       problems += _unexpected(files, name, prefix, sources)
@@ -209,10 +210,6 @@ def _fill(
   if made_anew:
     _logger.warning('Made anew: %s.', ', '.join(made_anew))
   return filled
-
-
-def _in_span_head(path: str) -> bool:
-  return path.startswith('span_head/')
 
 
 def _fill_part(
@@ -232,7 +229,7 @@ def _fill_part(
     if key not in files:
       problems.append(f'{key} is missing')
       return own
-    shape = _their_shape(source, own.shape)
+    shape = their_shape(source, own.shape)
     if files.shape(key) != shape:
       problems.append(f'{key} has shape {files.shape(key)}, expected {shape}')
       return own
@@ -242,12 +239,6 @@ def _fill_part(
     )
 
   return jax.tree_util.tree_map_with_path(leaf, tree)
-
-
-def _their_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
-  if source.key.startswith('qa_outputs.dense_output.'):  # a layer of one unit
-    return (1, *shape)
-  return tuple(reversed(shape)) if source.transposed else tuple(shape)
 
 
 def _unexpected(
@@ -274,36 +265,33 @@ def _one_config(folders: Sequence[Path]) -> RealmConfig:
     if config != first:
       raise UserError(
         f'{folder} and {folders[0]} have different sizes in their '
-        f'{_CONFIG_FILE}: expected parts of one model.'
+        f'{CONFIG_FILE}: expected parts of one model.'
       )
   return first
 
 
-def _read_json(folder: Path) -> dict[str, Any]:
-  path = folder / _CONFIG_FILE
+def _config_json(folder: Path) -> dict[str, Any]:
+  path = folder / CONFIG_FILE
   if not path.is_file():
     raise FileNotFoundError(f'{path} does not exist: sizes are read from it.')
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise UserError(f'{path} is not valid JSON: {error}.') from error
+  return read_json(path)
 
 
 def _read_config(folder: Path) -> RealmConfig:
-  theirs = _read_json(folder)
+  theirs = _config_json(folder)
   try:
-    if _OWN_CONFIG in theirs:
-      own = dict(theirs[_OWN_CONFIG])
+    if OWN_CONFIG in theirs:
+      own = dict(theirs[OWN_CONFIG])
       return RealmConfig(**{**own, 'encoder': EncoderConfig(**own['encoder'])})
-    return _config_from(theirs)
+    return config_from(theirs)
   except (KeyError, TypeError) as error:
     raise UserError(
-      f'{folder / _CONFIG_FILE} is no REALM configuration ({error!r}): '
+      f'{folder / CONFIG_FILE} is no REALM configuration ({error!r}): '
       "expected the fields of transformers' RealmConfig."
     ) from error
 
 
-def _config_from(theirs: dict[str, Any]) -> RealmConfig:
+def config_from(theirs: dict[str, Any]) -> RealmConfig:
   """Our configuration from the fields of theirs.
 
   Their pad_token_id is not read: it is 1, where the vocabulary has [PAD] at 0.
@@ -344,113 +332,3 @@ def _one_vocabulary(folders: Sequence[Path]) -> WordPiece:
     if wordpiece.fingerprint != words[0].fingerprint:
       raise UserError(f'{folder} and {found[0]} have different vocabularies.')
   return words[0]
-
-
-# Name of a folder -> class, part of the model in it.
-_EXPORTS = {
-  'embedder': ('RealmEmbedder', 'embedder'),
-  'query_embedder': ('RealmEmbedder', 'query_embedder'),
-  'document_embedder': ('RealmEmbedder', 'document_embedder'),
-  'encoder': ('RealmKnowledgeAugEncoder', 'reader'),
-  'reader': ('RealmReader', 'reader'),
-}
-
-
-def write_hf_realm(
-  out: str | Path, config: RealmConfig, params: Any, wordpiece: WordPiece
-) -> list[Path]:
-  """Writes the parts of a model as folders that transformers loads.
-
-  `embedder` for RealmEmbedder (or `query_embedder` and `document_embedder`),
-  `encoder` for RealmKnowledgeAugEncoder and `reader` for RealmReader; the
-  latter two have the same transformer. Weights that a class has but never uses
-  are written as zeros.
-
-  Args:
-    out: folder to write them to.
-    config: of the model.
-    params: its parameters.
-    wordpiece: its vocabulary.
-
-  Returns:
-    The folders.
-  """
-  if config.embedder_layer_norm_epsilon != config.encoder.layer_norm_epsilon:
-    _logger.warning(
-      'RealmConfig.embedder_layer_norm_epsilon is %g, but transformers will '
-      "use the encoder's, %g: embeddings will differ a little.",
-      config.embedder_layer_norm_epsilon,
-      config.encoder.layer_norm_epsilon,
-    )
-  written = []
-  for name, (architecture, part) in _EXPORTS.items():
-    if part not in params:
-      continue
-    folder = make_folder(Path(out) / name)
-    tensors = _tensors(config, part, params[part], architecture)
-    save_file(tensors, folder / 'model.safetensors', {'format': 'pt'})
-    wordpiece.save(folder / VOCAB_FILE)
-    theirs = _their_config(config, architecture) | {_OWN_PART: name}
-    write_json(folder / _CONFIG_FILE, theirs)
-    written.append(folder)
-  return written
-
-
-def _tensors(
-  config: RealmConfig, part: str, tree: Any, architecture: str
-) -> dict[str, np.ndarray]:
-  """key -> tensor of one of their classes."""
-  sources = part_sources(part, config.encoder.num_layers)
-  tensors = {}
-  for path, value in jax.tree_util.tree_leaves_with_path(tree):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    if _in_span_head(name) and architecture != 'RealmReader':
-      continue
-    source = sources[name]
-    array = np.asarray(value, np.float32)
-    array = array.T if source.transposed else array
-    tensors[source.key] = np.ascontiguousarray(
-      array.reshape(_their_shape(source, value.shape))
-    )
-  words = tensors['realm.embeddings.word_embeddings.weight']
-  vocab_size, hidden_size = words.shape
-  idle: dict[str, tuple[int, ...]] = {}
-  if part == 'reader':
-    idle['realm.pooler.dense.weight'] = (hidden_size, hidden_size)
-    idle['realm.pooler.dense.bias'] = (hidden_size,)
-  else:
-    transform = 'cls.predictions.transform'
-    idle['cls.predictions.bias'] = (vocab_size,)
-    idle[f'{transform}.dense.weight'] = (hidden_size, hidden_size)
-    for layer in ('dense.bias', 'LayerNorm.weight', 'LayerNorm.bias'):
-      idle[f'{transform}.{layer}'] = (hidden_size,)
-  if architecture != 'RealmKnowledgeAugEncoder':  # there it is tied
-    idle['cls.predictions.decoder.weight'] = (vocab_size, hidden_size)
-  return tensors | {key: np.zeros(s, np.float32) for key, s in idle.items()}
-
-
-def _their_config(config: RealmConfig, architecture: str) -> dict[str, Any]:
-  encoder = config.encoder
-  return {
-    'model_type': 'realm',
-    'architectures': [architecture],
-    'vocab_size': encoder.vocab_size,
-    'hidden_size': encoder.hidden_size,
-    'retriever_proj_size': config.embed_dim,
-    'num_hidden_layers': encoder.num_layers,
-    'num_attention_heads': encoder.num_heads,
-    'intermediate_size': encoder.feed_forward_size,
-    'hidden_act': 'gelu_new' if encoder.gelu == 'tanh' else 'gelu',
-    'hidden_dropout_prob': encoder.dropout_rate,
-    'attention_probs_dropout_prob': encoder.attention_dropout_rate,
-    'max_position_embeddings': encoder.max_positions,
-    'type_vocab_size': encoder.num_segments,
-    'initializer_range': encoder.initializer_range,
-    'layer_norm_eps': encoder.layer_norm_epsilon,
-    'span_hidden_size': config.span_hidden_size,
-    'max_span_width': config.max_span_width,
-    'reader_layer_norm_eps': config.span_layer_norm_epsilon,
-    # its row gets no gradient there; [PAD] of most vocabularies
-    'pad_token_id': 0,
-    _OWN_CONFIG: dataclasses.asdict(config),
-  }

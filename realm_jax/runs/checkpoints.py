@@ -7,7 +7,8 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from realm_jax.checkpoints.hf_realm import read_hf_realm, write_hf_realm
+from realm_jax.checkpoints.hf_export import write_hf_realm
+from realm_jax.checkpoints.hf_realm import read_hf_realm
 from realm_jax.data.examples import Lengths
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
@@ -87,7 +88,7 @@ def export_checkpoint(
 
   Args:
     kind: 'hf-realm': a folder for each class of transformers; see
-      checkpoints.hf_realm.write_hf_realm.
+      checkpoints.hf_export.write_hf_realm.
     run: folder of a finished run.
     out: folder to write to.
     console: where to print; None for the terminal.

@@ -1,6 +1,7 @@
 """The same numbers as Hugging Face's PyTorch REALM, forwards and backwards."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 
@@ -11,9 +12,10 @@ import pytest
 from parity import deviations, names
 
 from realm_jax import losses
+from realm_jax.checkpoints.hf_realm import config_from
 from realm_jax.index.exact import ExactIndex
 from realm_jax.models import realm
-from realm_jax.models.encoder import Encoder, EncoderConfig
+from realm_jax.models.encoder import Encoder
 from realm_jax.types import TextInputs
 
 # In float64 nothing but the formulas can differ.
@@ -35,27 +37,9 @@ class Published:
     self.tolerance = TOLERANCES[dtype]
     self.prefixes = prefixes
     theirs = self.theirs = json.loads(str(self.arrays['config']))
-    self.config = realm.RealmConfig(
-      encoder=EncoderConfig(
-        vocab_size=theirs['vocab_size'],
-        hidden_size=theirs['hidden_size'],
-        num_layers=theirs['num_hidden_layers'],
-        num_heads=theirs['num_attention_heads'],
-        feed_forward_size=theirs['intermediate_size'],
-        max_positions=theirs['max_position_embeddings'],
-        num_segments=theirs['type_vocab_size'],
-        dropout_rate=theirs['hidden_dropout_prob'],
-        attention_dropout_rate=theirs['attention_probs_dropout_prob'],
-        layer_norm_epsilon=theirs['layer_norm_eps'],
-        mask_bias=None,
-        dtype=dtype,
-      ),
-      embed_dim=theirs['retriever_proj_size'],
-      embedder_layer_norm_epsilon=theirs['layer_norm_eps'],
-      span_hidden_size=theirs['span_hidden_size'],
-      max_span_width=theirs['max_span_width'],
-      span_layer_norm_epsilon=theirs['reader_layer_norm_eps'],
-      span_mask_bias=None,
+    config = config_from(theirs)
+    self.config = dataclasses.replace(
+      config, encoder=dataclasses.replace(config.encoder, dtype=dtype)
     )
     shapes = param_shapes(self.config)
     self._shapes = {part: shapes[part] for part in prefixes}

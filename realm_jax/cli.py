@@ -122,9 +122,22 @@ COMMANDS = {
     'runs.checkpoints.import_checkpoint',
     'make a run of the checkpoint of another program',
     {
-      'kind': {'help': 'bert or hf-realm'},
-      'paths': {'nargs': '+', 'help': 'its folders'},
+      'kind': {'help': 'bert, hf-realm or official'},
+      'paths': {
+        'nargs': '+',
+        'help': 'its folders, or names on the Hugging Face hub',
+      },
       '--out': _OUT,
+      '--corpus': {
+        'help': 'folder of the corpus that its block embeddings belong to; '
+        'made of block_records.npy if it is missing'
+      },
+      '--entities': {'help': 'in that corpus; as prepare has it'},
+      '--vocab': {'help': "its vocab.txt; the folders' own if absent"},
+      '--num-heads': {
+        'type': int,
+        'help': 'attention heads, where no configuration tells',
+      },
       '--seed': {'type': int, 'help': 'of parameters that it does not have'},
     },
   ),

@@ -119,6 +119,24 @@ def pack_blocks(
   return Packed(blocks, num_cut, title_was_cut)
 
 
+def whole_block(text: str, wordpiece: WordPiece) -> Block:
+  """A text without a title as one block, just as it is.
+
+  Args:
+    text: of a block that another program has cut, of any length.
+    wordpiece: what counts the pieces.
+  """
+  encoding = wordpiece.encode(text)
+  return Block(
+    title='',
+    text=text,
+    title_token_ids=np.zeros(0, np.int32),
+    token_ids=encoding.token_ids,
+    position=0,
+    sentences=tuple(split_sentences(text)),
+  )
+
+
 class _Piece(NamedTuple):
   """A sentence or a part of one: its characters and its wordpieces."""
 

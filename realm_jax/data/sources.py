@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from realm_jax.data.block_records import (
+  NPY_MAGIC,
+  TFRECORD_SUFFIXES,
+  read_block_records,
+)
 from realm_jax.data.lines import read_head, read_json_lines
 from realm_jax.data.squad import is_squad, read_squad
 from realm_jax.errors import UserError
@@ -13,7 +18,8 @@ from realm_jax.errors import UserError
 _EXPECTED_LINE = '{"title": ..., "text": ...}'
 _FORMATS = (
   'JSON lines {"title", "text"} or {"title", "paragraph"}, SQuAD 1.1 JSON, or '
-  'a MediaWiki XML dump; plain or compressed with bz2, gzip or xz'
+  'a MediaWiki XML dump; plain or compressed with bz2, gzip or xz; or the '
+  'block records of REALM or ORQA, .npy or .tfr'
 )
 
 
@@ -23,10 +29,13 @@ class Article(NamedTuple):
   Attributes:
     title: may be empty.
     text: paragraphs separated by line ends.
+    is_block: it is one block as it stands, whatever its length, and its place
+      among the others is its row in a table of embeddings.
   """
 
   title: str
   text: str
+  is_block: bool = False
 
 
 def read_source(
@@ -37,7 +46,8 @@ def read_source(
   JSON lines with "text" give an article a line, those with "paragraph" (as
   question sets with their paragraph have) too, but a paragraph that comes
   again under its title is skipped. SQuAD gives an article per title, its
-  paragraphs together. A dump gives its articles as plain text.
+  paragraphs together. A dump gives its articles as plain text. Block records
+  are blocks already: see data.block_records.
 
   Args:
     path: the file.
@@ -57,12 +67,16 @@ def read_source(
   # one is found before any is read.
   reader = _find_reader(path)
   return (
-    article for article in reader(path, skipped) if _has_text(article, skipped)
+    article
+    for article in reader(path, skipped)
+    if article.is_block or _has_text(article, skipped)
   )
 
 
 def _find_reader(path: Path) -> Any:
   head = read_head(path).lstrip()
+  if head.startswith(NPY_MAGIC) or (head and path.suffix in TFRECORD_SUFFIXES):
+    return _read_blocks
   if not head:
     raise UserError(f'{path} is empty: expected {_FORMATS}.')
   if head.startswith(b'<'):
@@ -79,6 +93,12 @@ def _find_reader(path: Path) -> Any:
     f'{path} begins with {head[:20]!r}, which is no format known here. '
     f'Expected {_FORMATS}.'
   )
+
+
+def _read_blocks(path: Path, skipped: Counter[str]) -> Iterator[Article]:
+  del skipped  # nothing is left out: rows must not move
+  for text in read_block_records(path):
+    yield Article('', text, is_block=True)
 
 
 def _has_text(article: Article, skipped: Counter[str]) -> bool:

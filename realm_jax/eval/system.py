@@ -13,7 +13,7 @@ from realm_jax.index.snapshot import Snapshot
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
 from realm_jax.refresh.snapshots import SnapshotMaker
-from realm_jax.train.run_folder import LoadedRun, load_run
+from realm_jax.train.run_folder import LoadedRun, index_folder, load_run
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,5 @@ def run_snapshot(
   maker = SnapshotMaker(
     make_embed(run.model, Realm.embed_documents), corpus, lengths, on_progress
   )
-  folder = run.path / 'index' / corpus.fingerprint[:16]
+  folder = index_folder(run.path, corpus.fingerprint)
   return maker.snapshot(folder, run.params, run.num_steps)[0]

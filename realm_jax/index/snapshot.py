@@ -1,5 +1,6 @@
 """Block embeddings on disk, with what they were made from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,16 +30,46 @@ class Snapshot(NamedTuple):
 
 def save_snapshot(folder: Path, snapshot: Snapshot) -> None:
   """Writes a snapshot folder; its manifest comes last."""
+  block_embeds = np.asarray(snapshot.block_embeds)
+  write_snapshot(
+    folder,
+    [block_embeds],
+    block_embeds.shape,
+    snapshot.index_step,
+    snapshot.corpus_fingerprint,
+  )
+
+
+def write_snapshot(
+  folder: Path,
+  parts: Iterable[np.ndarray],
+  shape: tuple[int, int],
+  index_step: int,
+  corpus_fingerprint: str,
+) -> None:
+  """Writes a snapshot folder of embeddings that come part by part.
+
+  Args:
+    folder: made if missing.
+    parts: the rows in order, [any number, embed_dim] each.
+    shape: (num_blocks, embed_dim), of all parts together.
+    index_step: training step of the parameters.
+    corpus_fingerprint: of the corpus whose blocks these are.
+  """
   folder.mkdir(parents=True, exist_ok=True)
-  np.save(folder / _FILE, np.asarray(snapshot.block_embeds))
+  header = {'descr': '<f4', 'fortran_order': False, 'shape': tuple(shape)}
+  with open(folder / _FILE, 'wb') as stream:
+    np.lib.format.write_array_header_1_0(stream, header)
+    for part in parts:
+      stream.write(np.ascontiguousarray(part, '<f4').data)
   write_manifest(
     folder,
     'snapshot',
     [_FILE],
-    index_step=int(snapshot.index_step),
-    corpus_fingerprint=snapshot.corpus_fingerprint,
-    num_blocks=int(snapshot.block_embeds.shape[0]),
-    embed_dim=int(snapshot.block_embeds.shape[1]),
+    index_step=int(index_step),
+    corpus_fingerprint=corpus_fingerprint,
+    num_blocks=int(shape[0]),
+    embed_dim=int(shape[1]),
   )
 
 

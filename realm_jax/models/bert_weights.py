@@ -2,10 +2,12 @@
 
 Keys are those of Hugging Face's BertModel and BertForPreTraining, with or
 without 'bert.' in front; older files say gamma and beta in layer norms.
+Checkpoints of TensorFlow 1, Google's own, are read as well.
 """
 
-import json
 import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 from realm_jax.checkpoints.tensor_files import TensorFiles
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
+from realm_jax.folders import read_json
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
 
@@ -101,7 +104,7 @@ def _part_sources(part: str, num_layers: int) -> dict[str, Source]:
 
 
 def _plain_key(key: str) -> str:
-  key = key.removeprefix('bert.')
+  key = re.sub(r'^(bert|realm)\.', '', key)
   for old, new in (('.gamma', '.weight'), ('.beta', '.bias')):
     if key.endswith(old):
       key = key.removesuffix(old) + new
@@ -117,12 +120,13 @@ def encoder_config_from(
 ) -> EncoderConfig:
   """The encoder that the weights of a folder fit.
 
-  Sizes are read from the weights. config.json, where there is one, gives the
-  number of heads, which weights do not tell, and the kind of gelu.
+  Sizes are read from the weights. config.json or bert_config.json, where there
+  is one, gives the number of heads, which weights do not tell, and the kind of
+  gelu: TensorFlow's 'gelu' is the tanh approximation, others' is the exact one.
 
   Args:
-    folder: a folder of tensor files (see TensorFiles), and perhaps config.json.
-    num_heads: attention heads, where there is no config.json.
+    folder: tensor files (see TensorFiles), and perhaps a configuration.
+    num_heads: attention heads, where there is no configuration.
 
   Raises:
     FileNotFoundError: there is no such folder, or no tensor file in it.
@@ -137,17 +141,17 @@ def encoder_config_from(
       f'{folder} has no tensor {missing[0]!r}: expected the weights of a BERT, '
       f'found keys such as {bert.names()[:3]}.'
     )
-  settings: dict[str, Any] = {}
-  if (folder / 'config.json').is_file():
-    settings = _read_settings(folder / 'config.json')
+  settings = _read_settings(folder)
   num_heads = num_heads or settings.get('num_attention_heads')
   if num_heads is None:
     raise UserError(
-      f'{folder} has no config.json, and weights do not tell the number of '
-      'attention heads. Give num_heads: BERT-base has 12, MiniLM-L6-H384 too.'
+      f'{folder} has no config.json or bert_config.json, and weights do not '
+      'tell the number of attention heads. Give num_heads: BERT-base has 12, '
+      'MiniLM-L6-H384 too.'
     )
   vocab_size, hidden_size = bert.shape(tables['embeddings/word'].key)
-  exact = settings.get('hidden_act', 'gelu') == 'gelu'
+  activation = settings.get('hidden_act', 'gelu')
+  exact = activation == 'gelu' and not bert.from_tensorflow
   return EncoderConfig(
     vocab_size=vocab_size,
     hidden_size=hidden_size,
@@ -167,11 +171,25 @@ def _num_layers(bert: TensorFiles) -> int:
   return layers
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-  try:
-    settings = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise UserError(f'{path} is not valid JSON: {error}.') from error
+def beside(path: Path, names: Sequence[str]) -> Path | None:
+  """The first of these files in a folder, or where a prefix lies."""
+  folder = path if path.is_dir() else path.parent
+  for name in names:
+    if (folder / name).is_file():
+      return folder / name
+  return None
+
+
+def find_vocab(path: Path) -> Path | None:
+  """The vocabulary of some weights; a TF-Hub module has it in assets/."""
+  return beside(path, ('vocab.txt', 'assets/vocab.txt'))
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+  path = beside(folder, ('config.json', 'bert_config.json'))
+  if path is None:
+    return {}
+  settings = read_json(path)
   activation = settings.get('hidden_act', 'gelu')
   if activation not in ('gelu', 'gelu_new', 'gelu_pytorch_tanh'):
     raise UserError(
@@ -213,7 +231,8 @@ def load_bert(
   """
   folder = Path(folder)
   bert = _open(folder)
-  _check_vocab(folder / 'vocab.txt', config.encoder.vocab_size, wordpiece)
+  if vocab := find_vocab(folder):
+    _check_vocab(vocab, config.encoder.vocab_size, wordpiece)
   _check_layers(folder, _num_layers(bert), config.encoder.num_layers)
   filled, missing = dict(params), []
   for part in _parts_of(params, parts):
@@ -282,8 +301,6 @@ def _check_layers(folder: Path, found: int, expected: int) -> None:
 def _check_vocab(
   path: Path, vocab_size: int, wordpiece: WordPiece | None
 ) -> None:
-  if not path.is_file():
-    return
   with open(path, encoding='utf-8') as lines:
     found = sum(1 for line in lines if line.strip('\r\n'))
   if found != vocab_size:

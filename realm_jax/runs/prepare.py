@@ -17,7 +17,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from realm_jax.data.blocks import MIN_BLOCK_LEN, Block, clean_text, pack_blocks
+from realm_jax.data.blocks import (
+  MIN_BLOCK_LEN,
+  Block,
+  clean_text,
+  pack_blocks,
+  whole_block,
+)
 from realm_jax.data.corpus import KIND, MADE_BY, VOCAB
 from realm_jax.data.corpus_writer import CorpusWriter
 from realm_jax.data.dates import DATE
@@ -52,7 +58,8 @@ def prepare(
   same settings is left as it is.
 
   Args:
-    sources: files of articles; see data.sources for the formats.
+    sources: files of articles; see data.sources for the formats. Of block
+      records every one becomes a block, whatever block_len says.
     out: the corpus folder.
     vocab: a vocab.txt; None to train a vocabulary on the articles.
     vocab_size: most tokens of a trained vocabulary.
@@ -208,9 +215,13 @@ def _read_articles(
 ) -> Iterator[Article]:
   for source in sources:
     for article in read_source(source, skipped):
-      yield Article(
-        clean_text(article.title).replace('\n', ' '), clean_text(article.text)
-      )
+      if article.is_block:
+        yield article
+      else:
+        yield Article(
+          clean_text(article.title).replace('\n', ' '),
+          clean_text(article.text),
+        )
 
 
 def _train(
@@ -289,6 +300,9 @@ def _pack_batch(
   """The blocks of each article that has some to keep."""
   kept = []
   for article in articles:
+    if article.is_block:
+      kept.append([whole_block(article.text, wordpiece)])
+      continue
     packed = pack_blocks(
       article.title, article.text, wordpiece, settings['block_len']
     )

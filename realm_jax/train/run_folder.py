@@ -54,6 +54,11 @@ def _differences(old: Any, new: Any, path: str = '') -> list[str]:
   return [] if old == new else [f'{path}: {old!r} there, {new!r} now']
 
 
+def index_folder(run: Path, corpus_fingerprint: str) -> Path:
+  """Where a run keeps the snapshot of a corpus under its final parameters."""
+  return run / 'index' / corpus_fingerprint[:16]
+
+
 class NoCorpus(NamedTuple):
   """Stands in for the corpus of a run that was not trained here."""
 

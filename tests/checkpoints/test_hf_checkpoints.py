@@ -46,7 +46,7 @@ def exported(tiny_start, tmp_path_factory):
 
 def test_an_encoder_beside_its_reader_is_no_second_one(exported, tiny_start):
   for names in (('encoder', 'reader'), ('reader', 'encoder')):
-    _, params, _ = read_hf_realm([exported / name for name in names])
+    _, params, *_ = read_hf_realm([exported / name for name in names])
     assert_same(params['reader'], load_run(tiny_start).params['reader'])
 
 
@@ -81,18 +81,18 @@ def test_two_embedders_come_back_as_two(tiny_corpus, tmp_path):
   export_checkpoint('hf-realm', str(run), str(out), console=tiny.quiet())
   names = sorted(path.name for path in out.iterdir())
   assert names == ['document_embedder', 'encoder', 'query_embedder', 'reader']
-  config, params, _ = read_hf_realm([out / name for name in names])
+  config, params, *_ = read_hf_realm([out / name for name in names])
   loaded = load_run(run)
   assert config == loaded.model
   assert_same(params, loaded.params)
   for name in ('document_embedder', 'query_embedder'):
-    config, params, _ = read_hf_realm([out / name])
+    config, params, *_ = read_hf_realm([out / name])
     assert config.share_embedders
     assert_same(params['embedder'], loaded.params[name])
 
 
 def test_an_encoder_lacks_the_span_head_alone(exported, tiny_start, caplog):
-  _, params, _ = read_hf_realm([exported / 'encoder'], seed=5)
+  _, params, *_ = read_hf_realm([exported / 'encoder'], seed=5)
   start = load_run(tiny_start)
   span_head = params['reader'].pop('span_head')
   theirs = {**start.params['reader']}
@@ -212,7 +212,7 @@ def ours(name, config, params, ids):
 @pytest.mark.parametrize('suffix', ['', '_bin'])
 @pytest.mark.parametrize('name', ['embedder', 'encoder', 'reader', 'scorer'])
 def test_their_models_say_the_same_here(made, name, suffix):
-  config, params, _ = read_hf_realm([made / (name + suffix)])
+  config, params, *_ = read_hf_realm([made / (name + suffix)])
   assert config.share_embedders == (name != 'scorer')
   with np.load(made / f'{name}.npz') as theirs:
     found = ours(name, config, params, theirs['input_ids'])

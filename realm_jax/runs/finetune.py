@@ -1,6 +1,7 @@
 """Fine-tune on questions: ORQA's losses, or closed book."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from realm_jax.train.session import BatchSource, run_stage
 from realm_jax.train.step import Step, make_finetune_step, make_pretrain_step
 
 READERS = ('span', 'closed_book')
+BLOCK_LABELS = ('wordpieces', 'text')
 STAGES = {'span': 'finetune', 'closed_book': 'closed_book'}
 # Parameters that are not trained: the document embedder made the index, and
 # what a loss does not reach is not decayed either.
@@ -46,20 +48,25 @@ class FinetuneConfig:
     num_read: blocks that the reader sees (ORQA has 5).
     reader: 'span' extracts answers from blocks; 'closed_book' fills them in
       without any document, a baseline.
+    block_labels: a block is right if it has the 'wordpieces' of an answer,
+      whatever their case; or, as ORQA's code has it, if an answer is anywhere
+      in its 'text', letter by letter.
   """
 
   batch_size: int = 16
   beam_size: int = 5000
   num_read: int = 5
   reader: str = 'span'
+  block_labels: str = 'wordpieces'
 
   def __post_init__(self):
     check_at_least(self, batch_size=1)
-    if self.reader not in READERS:
-      raise UserError(
-        f'FinetuneConfig.reader is {self.reader!r}, expected one of '
-        f'{", ".join(READERS)}.'
-      )
+    for name, known in (('reader', READERS), ('block_labels', BLOCK_LABELS)):
+      if getattr(self, name) not in known:
+        raise UserError(
+          f'FinetuneConfig.{name} is {getattr(self, name)!r}, expected one of '
+          f'{", ".join(known)}.'
+        )
     if not 1 <= self.num_read <= self.beam_size:
       raise UserError(
         f'FinetuneConfig.num_read is {self.num_read}, expected 1 to beam_size, '
@@ -112,7 +119,8 @@ def finetune(
     loop.num_steps, _FROZEN[config.reader], params
   )
   # Read before the run's folder is made, so that mistakes leave none.
-  examples = qa_examples(load_questions(questions), opened.wordpiece, lengths)
+  loaded = load_questions(questions)
+  examples = qa_examples(loaded, opened.wordpiece, lengths)
   if not examples.answer_lens.any():
     raise UserError(
       f'No answer in {questions} is a string of at most 10 wordpieces: there '
@@ -144,7 +152,10 @@ def finetune(
   if config.reader == 'closed_book':
     source: BatchSource = ClosedBookSource(batches, opened, lengths)
   else:
-    source = _source(run, params, opened, batches, config, lengths)
+    answers = None
+    if config.block_labels == 'text':
+      answers = [() if q.is_regex else q.answers for q in loaded]
+    source = _source(run, params, opened, batches, config, lengths, answers)
 
   def make_step(transformation: optax.GradientTransformation) -> Step:
     if config.reader == 'closed_book':
@@ -162,6 +173,7 @@ def _source(
   batches: Batches,
   config: FinetuneConfig,
   lengths: Lengths,
+  answers: Sequence[Sequence[str]] | None,
 ) -> QASource:
   """Questions with the blocks found for them, over an index made of params."""
   maker = SnapshotMaker(
@@ -175,4 +187,4 @@ def _source(
     lengths,
   )
   beam_size = min(config.beam_size, corpus.num_blocks)
-  return QASource(batches, retriever, beam_size, config.num_read)
+  return QASource(batches, retriever, beam_size, config.num_read, answers)

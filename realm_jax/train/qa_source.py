@@ -1,6 +1,7 @@
 """Batches of fine-tuning: questions, the blocks found, where answers lie."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,13 @@ from realm_jax.data.featurize import Ragged, joint_inputs
 from realm_jax.index.retriever import Retriever
 from realm_jax.train.session import BatchSource
 from realm_jax.train.state import TrainState
-from realm_jax.types import Array, PretrainBatch, QABatch, TextInputs
+from realm_jax.types import (
+  NULL_BLOCK_ID,
+  Array,
+  PretrainBatch,
+  QABatch,
+  TextInputs,
+)
 
 
 @jax.jit
@@ -33,6 +40,30 @@ def blocks_with_answer(
   mask = jnp.arange(body_ids.shape[-1])[None, None, :] < body_len[..., None]
   matches = match_answers(body_ids, mask, answer_ids, answer_lens)
   return matches.any(axis=(2, 3))
+
+
+def blocks_with_answer_text(
+  corpus: Corpus, block_ids: np.ndarray, answers: Sequence[Sequence[str]]
+) -> np.ndarray:
+  """Which blocks contain an answer, letter by letter: [batch, n] bool.
+
+  As ORQA's code has it: case counts, and "1821" is in "18210".
+
+  Args:
+    corpus: of the blocks.
+    block_ids: [batch, n] int32, -1 for none.
+    answers: of each question.
+  """
+  return np.array(
+    [
+      [
+        block_id != NULL_BLOCK_ID
+        and any(answer in corpus.text(block_id) for answer in its_answers)
+        for block_id in row
+      ]
+      for row, its_answers in zip(block_ids, answers, strict=True)
+    ]
+  )
 
 
 @functools.partial(jax.jit, static_argnames='num_rows')
@@ -75,6 +106,7 @@ class QASource(BatchSource):
     retriever: Retriever,
     beam_size: int,
     num_read: int,
+    answers: Sequence[Sequence[str]] | None = None,
   ):
     """Keeps its arguments.
 
@@ -83,11 +115,14 @@ class QASource(BatchSource):
       retriever: over a frozen index.
       beam_size: blocks that the retriever's loss sees.
       num_read: blocks that the reader sees.
+      answers: of each question, by row, to look for in the blocks' texts; None
+        to look for the answers' wordpieces.
     """
     super().__init__(batches)
     self._retriever = retriever
     self._beam_size = beam_size
     self._num_read = num_read
+    self._answers = answers
 
   def next_batch(self, state: TrainState) -> tuple[QABatch, dict[str, float]]:
     """Searches with current parameters."""
@@ -99,12 +134,16 @@ class QASource(BatchSource):
     )
     found = retriever.retrieve(state.params, question, self._beam_size)
     blocks = corpus.gather(found.block_ids)
-    has_answer = blocks_with_answer(
-      blocks.body_ids,
-      blocks.body_len,
-      examples['answer_ids'],
-      examples['answer_lens'],
-    )
+    if self._answers is None:
+      has_answer = blocks_with_answer(
+        blocks.body_ids,
+        blocks.body_len,
+        examples['answer_ids'],
+        examples['answer_lens'],
+      )
+    else:
+      answers = [self._answers[row] for row in examples['row']]
+      has_answer = blocks_with_answer_text(corpus, found.block_ids, answers)
     read = BlockTokens(*(array[:, : self._num_read] for array in blocks))
     joint, block_mask = read_inputs(examples, read, corpus, retriever.lengths)
     table = retriever.index.block_embeds

@@ -1,10 +1,9 @@
 """Names of the parameters in the original programs.
 
-`Source.key` speaks of Hugging Face's BERT; its REALM says 'realm.' before what
-belongs to the transformer. TensorFlow's names follow from those by rule.
+`Source.key` speaks of Hugging Face's REALM; checkpoints.tf_checkpoint says
+which variables of TensorFlow these are.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,38 +19,6 @@ NUM_LAYERS = 12  # enough for any fixture: names of layers that are not there
 SOURCES = {
   part: part_sources(part, NUM_LAYERS) for part in ('embedder', 'reader')
 }
-
-# Scopes of TensorFlow's heads, where ICT's and ORQA's programs made them.
-_TF_HEADS = {
-  'cls.dense': 'dense',
-  'cls.LayerNorm': 'layer_normalization',
-  'qa_outputs.dense_intermediate': 'dense',
-  'qa_outputs.layer_normalization': 'layer_normalization',
-  'qa_outputs.dense_output': 'dense_1',
-}
-
-
-def tf_name(source: Source, bert_scope: str, head_scope: str) -> str:
-  """The TensorFlow variable that Hugging Face's `source` was made from.
-
-  Args:
-    source: where Hugging Face has it.
-    bert_scope: what stands before 'bert/' and 'cls/'.
-    head_scope: what stands before the projection or the span head.
-  """
-  layer, leaf = source.key.rsplit('.', 1)
-  if layer == 'cls.predictions':
-    return f'{bert_scope}cls/predictions/output_bias'
-  if layer in _TF_HEADS:
-    path = head_scope + _TF_HEADS[layer]
-  else:
-    path = re.sub(r'layer\.(\d+)', r'layer_\1', layer)
-    path = bert_scope + path.replace('realm.', 'bert.').replace('.', '/')
-  if path.endswith('_embeddings'):
-    return path
-  if path.endswith(('LayerNorm', 'layer_normalization')):
-    return path + {'weight': '/gamma', 'bias': '/beta'}[leaf]
-  return path + {'weight': '/kernel', 'bias': '/bias'}[leaf]
 
 
 def fill(tree: Any, part: str, read: Callable[[Source], Any]) -> Any:

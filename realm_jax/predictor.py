@@ -70,7 +70,7 @@ class Predictor:
         num_read is out of its range.
     """
     system = open_system(run, corpus)
-    if system.run.stage != 'finetune':
+    if not system.run.reads_spans:
       raise UserError(
         f'Run {run} is one of stage {system.run.stage}: only a fine-tuned run '
         'answers questions. Make one with: realm-jax finetune'

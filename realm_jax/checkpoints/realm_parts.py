@@ -47,6 +47,7 @@ class ForeignModel(NamedTuple):
     config: sizes.
     params: float32, as init_params makes them.
     vocab: the vocab.txt that belongs to it.
+    made_anew: parts and parameters that the files do not have.
     block_embeds: files with the key BLOCK_EMBEDS, [num_blocks, embed_dim];
       None where none has it.
   """
@@ -54,7 +55,8 @@ class ForeignModel(NamedTuple):
   config: RealmConfig
   params: Any
   vocab: Path
-  block_embeds: TensorFiles | None
+  made_anew: tuple[str, ...]
+  block_embeds: TensorFiles | None = None
 
 
 class _Part(NamedTuple):
@@ -134,13 +136,17 @@ def assemble(
   vocab = _one_vocabulary([files.folder for files in opened], vocab)
   _check_size(vocab, config)
   params = init_params(config, jax.random.key(seed))
-  params = _fill(params, found, config.encoder.num_layers)
+  params, made_anew = _fill(params, found, config.encoder.num_layers)
   with_blocks = [files for files in opened if BLOCK_EMBEDS in files]
   if len(with_blocks) > 1:
     folders = ' and '.join(str(files.folder) for files in with_blocks)
     raise UserError(f'{folders} all hold block embeddings: expected one.')
   return ForeignModel(
-    config, params, vocab, with_blocks[0] if with_blocks else None
+    config,
+    params,
+    vocab,
+    tuple(made_anew),
+    with_blocks[0] if with_blocks else None,
   )
 
 
@@ -211,8 +217,11 @@ def _same_tensors(
   )
 
 
-def _fill(params: Any, found: _Found, num_layers: int) -> Any:
-  """params with the tensors of the files; UserError lists all that is wrong."""
+def _fill(params: Any, found: _Found, num_layers: int) -> tuple[Any, list[str]]:
+  """params with the tensors of the files, and what they do not have.
+
+  UserError lists all that is wrong.
+  """
   filled = dict(params)
   problems: list[str] = []
   made_anew: list[str] = []
@@ -243,7 +252,7 @@ def _fill(params: Any, found: _Found, num_layers: int) -> Any:
     )
   if made_anew:
     _logger.warning('Made anew: %s.', ', '.join(made_anew))
-  return filled
+  return filled, made_anew
 
 
 def _fill_part(

@@ -109,7 +109,10 @@ class TensorFiles:
 
   def read(self, key: str, rows: slice = _ALL) -> np.ndarray:
     """The values of a tensor, or some rows of it, float32."""
-    return np.asarray(self._entries[key][1].read(rows)).astype(np.float32)
+    entry = self._entries[key][1]
+    if rows != _ALL:  # one that ends beyond the last row is cut
+      rows = slice(*rows.indices(entry.shape[0]))
+    return np.asarray(entry.read(rows)).astype(np.float32)
 
 
 def _safetensors(path: Path) -> Iterator[Entry]:

@@ -110,9 +110,13 @@ def read_tf_checkpoint(prefix: Path) -> list[Variable]:
     UserError: the checkpoint is damaged, or has parts of unknown names.
   """
   tensorflow = require('tensorflow', 'data')
+  # What its bindings make of a status is not in the documentation.
+  damaged = (
+    tensorflow.errors.OpError, IndexError, RuntimeError, ValueError
+  )  # fmt: skip
   try:
     reader = tensorflow.train.load_checkpoint(str(prefix))
-  except (ValueError, tensorflow.errors.OpError) as error:
+  except damaged as error:
     raise UserError(
       f'{prefix} is no whole checkpoint of TensorFlow ({error}). Expected '
       f'{prefix.name}.index and {prefix.name}.data-... side by side.'
@@ -130,7 +134,7 @@ def read_tf_checkpoint(prefix: Path) -> list[Variable]:
     def read() -> np.ndarray:
       try:
         value = reader.get_tensor(name)
-      except tensorflow.errors.OpError as error:
+      except damaged as error:
         raise UserError(f'{prefix} is damaged: {error}.') from error
       return value.T if is_kernel else value
 

@@ -26,6 +26,7 @@ from realm_jax.models.bert_weights import (
   find_vocab,
   load_bert,
 )
+from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig, init_params
 from realm_jax.runs.prepare import prepare
 from realm_jax.train.run_folder import (
@@ -74,7 +75,7 @@ def import_checkpoint(
     vocab: its vocab.txt; None to find it in the folders.
     num_heads: attention heads, where no configuration tells.
     model: with 'bert', sizes of what BERT does not have.
-    lengths: sequence lengths that a later stage or evaluation uses.
+    lengths: sequence lengths that evaluating and asking use.
     seed: of parameters that the checkpoint does not have.
     console: where to print; None for the terminal.
 
@@ -113,7 +114,12 @@ def import_checkpoint(
     'imported',
     foreign.config,
     searched,
-    {'kind': kind, 'lengths': lengths or Lengths(), 'seed': seed},
+    {
+      'kind': kind,
+      'lengths': lengths or _lengths_for(foreign.config.encoder),
+      'made_anew': foreign.made_anew,
+      'seed': seed,
+    },
   )
   if run.finished:
     raise UserError(
@@ -124,6 +130,15 @@ def import_checkpoint(
   run.finish(foreign.params, num_steps=0)
   console.print(f'Run {out} is ready: it serves as --init and --run.')
   return out
+
+
+def _lengths_for(encoder: EncoderConfig) -> Lengths:
+  """The paper's lengths, or what an encoder with few positions can read."""
+  lengths = Lengths()
+  if lengths.joint_len <= encoder.max_positions:
+    return lengths
+  query_len = encoder.max_positions // 3
+  return Lengths(query_len, encoder.max_positions - query_len)
 
 
 def _read_bert(
@@ -150,7 +165,8 @@ def _read_bert(
     init_params(config, jax.random.key(seed)),
     wordpiece=WordPiece.from_vocab_file(vocab_file),
   )
-  return ForeignModel(config, params, vocab_file, None)
+  # Of a BERT the span head, without which nothing is answered, is always new.
+  return ForeignModel(config, params, vocab_file, ('reader/span_head',))
 
 
 def _corpus_of(

@@ -92,7 +92,7 @@ def evaluate(
   inputs = {
     **_inputs(system, questions, max_questions),
     'ranker': 'none' if closed_book else ranker,
-    'num_read': num_read if system.run.stage == 'finetune' else None,
+    'num_read': num_read if system.run.reads_spans else None,
   }
   if measured := _measured_already(Path(out), inputs):
     return _shown(measured, out, console)
@@ -199,7 +199,7 @@ def _open_book(
   predictions: list[dict[str, Any]] = []
   for rows in batches_of(len(asked), _BATCH_SIZE):
     block_ids = rank(rows, num_ranked)
-    if system.run.stage == 'finetune':
+    if system.run.reads_spans:
       answers: Sequence[Answer | None] = answerer.answer(
         examples.rows(rows), pad_blocks(block_ids, num_read)
       )

@@ -199,6 +199,15 @@ class LoadedRun:
     """What a run that starts from this one records of it."""
     return {'folder': str(self.path), 'fingerprint': self.fingerprint}
 
+  @property
+  def reads_spans(self) -> bool:
+    """Whether its reader has learned to answer from blocks."""
+    if self.stage == 'imported':
+      return not any(
+        name.startswith('reader') for name in self.settings['made_anew']
+      )
+    return self.stage == 'finetune'
+
   def check_vocabulary(self, corpus: Corpus) -> None:
     """Raises UserError if a corpus has another vocabulary than the run."""
     if corpus.wordpiece.fingerprint != self.wordpiece.fingerprint:

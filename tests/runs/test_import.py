@@ -1,0 +1,119 @@
+"""Imported models with an index and a corpus of their own."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.errors import UserError
+from realm_jax.eval.system import open_system, run_snapshot
+from realm_jax.predictor import Predictor
+from realm_jax.runs import checkpoints
+from realm_jax.runs.checkpoints import export_checkpoint, import_checkpoint
+from realm_jax.train.run_folder import load_run
+
+
+@pytest.fixture(scope='module')
+def published(tiny_start, tiny_corpus, tmp_path_factory):
+  """A folder such as Hugging Face's RealmForOpenQA has, and its embeddings."""
+  folder = tmp_path_factory.mktemp('published')
+  embedder, _, reader = export_checkpoint(
+    'hf-realm', str(tiny_start), str(folder / 'parts'), console=tiny.quiet()
+  )
+  corpus = Corpus.open(tiny_corpus)
+  embeds = np.random.default_rng(3).normal(
+    size=(corpus.num_blocks, tiny.MODEL.embed_dim)
+  ).astype(np.float32)  # fmt: skip
+  tensors = {'block_emb': embeds}
+  for prefix, part in (('embedder', embedder), ('reader', reader)):
+    loaded = load_file(part / 'model.safetensors')
+    tensors |= {f'{prefix}.{key}': value for key, value in loaded.items()}
+  openqa = folder / 'openqa'
+  openqa.mkdir()
+  save_file(tensors, openqa / 'model.safetensors')
+  shutil.copy(reader / 'config.json', openqa)
+  # one of the published vocabularies has these line ends
+  vocab = (reader / 'vocab.txt').read_text()
+  (openqa / 'vocab.txt').write_bytes(vocab.replace('\n', '\r\n').encode())
+  records = np.empty(corpus.num_blocks, object)
+  records[:] = [corpus.text(i).encode() for i in range(corpus.num_blocks)]
+  np.save(openqa / 'block_records.npy', records, allow_pickle=True)
+  return openqa, embeds
+
+
+def import_published(openqa, tmp_path, **kwargs):
+  return import_checkpoint(
+    'hf-realm',
+    [str(openqa)],
+    str(tmp_path / 'run'),
+    console=tiny.quiet(),
+    **kwargs,
+  )
+
+
+def test_a_published_model_answers_over_its_own_blocks(
+  published, tiny_start, tiny_corpus, tmp_path, monkeypatch
+):
+  openqa, embeds = published
+  monkeypatch.setattr(checkpoints, '_ROWS', 5)  # does not divide the blocks
+  run = import_published(openqa, tmp_path, corpus=str(tmp_path / 'corpus'))
+  own, made = Corpus.open(tiny_corpus), Corpus.open(tmp_path / 'corpus')
+  assert made.num_blocks == own.num_blocks
+  for block_id in (0, 7, own.num_blocks - 1):
+    assert made.text(block_id) == own.text(block_id)
+    assert made.title(block_id) == ''
+  np.testing.assert_array_equal(
+    made.gather(np.arange(5)).body_len, own.gather(np.arange(5)).body_len
+  )
+  assert made.sentences.num_spans.sum() > 0
+  system = open_system(run)
+  assert system.corpus.fingerprint == made.fingerprint
+  snapshot = run_snapshot(load_run(run), made, system.lengths)
+  np.testing.assert_array_equal(snapshot.block_embeds, embeds)
+  answer = Predictor.load(run).ask('Where did Ada Quist live?')
+  assert answer.text in made.text(answer.block_id)
+
+
+def test_a_corpus_that_is_there_is_used(published, tiny_corpus, tmp_path):
+  openqa, _ = published
+  run = import_published(openqa, tmp_path, corpus=str(tiny_corpus))
+  found = load_run(run).corpus_fingerprint
+  assert found == Corpus.open(tiny_corpus).fingerprint
+
+
+def test_without_a_corpus_the_embeddings_are_left_out(
+  published, tmp_path, capsys
+):
+  openqa, _ = published
+  out = str(tmp_path / 'run')
+  import_checkpoint('hf-realm', [str(openqa)], out)
+  assert 'block embeddings, which are left out' in ' '.join(
+    capsys.readouterr().out.split()
+  )
+  assert not (tmp_path / 'run' / 'index').exists()
+
+
+def test_what_does_not_fit_is_said(published, tiny_corpus, tmp_path):
+  openqa = tmp_path / 'openqa'
+  shutil.copytree(published[0], openqa)
+  few = tiny.make_corpus(tmp_path / 'few', tiny.documents()[:9])
+  with pytest.raises(UserError, match='vocabulary'):
+    import_published(openqa, tmp_path, corpus=str(few))
+  records = np.load(openqa / 'block_records.npy', allow_pickle=True)
+  np.save(openqa / 'block_records.npy', records[:-1], allow_pickle=True)
+  with pytest.raises(UserError, match='a row for each block'):
+    import_published(openqa, tmp_path, corpus=str(tmp_path / 'corpus'))
+  assert not (tmp_path / 'run').exists()
+  (openqa / 'block_records.npy').unlink()
+  with pytest.raises(FileNotFoundError, match=r'block_records\.npy'):
+    import_published(openqa, tmp_path, corpus=str(tmp_path / 'nowhere'))
+  tensors = load_file(openqa / 'model.safetensors')
+  del tensors['block_emb']
+  save_file(tensors, openqa / 'model.safetensors')
+  with pytest.raises(UserError, match='no block embeddings'):
+    import_published(openqa, tmp_path, corpus=str(tiny_corpus))
+  with pytest.raises(UserError, match='expected one of bert, hf-realm'):
+    import_checkpoint('orqa', [str(openqa)], str(tmp_path / 'run'))

@@ -67,7 +67,9 @@ COMMANDS = {
     {
       '--corpus': _CORPUS,
       '--out': _OUT,
-      '--bert': {'help': 'folder of BERT weights to start from'},
+      '--bert': {
+        'help': 'BERT weights to start from: a folder, or a name on the hub'
+      },
     },
   ),
   'pretrain': _Command(

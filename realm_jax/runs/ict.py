@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from realm_jax.checkpoints.hub import local_path
 from realm_jax.checks import check_at_least
 from realm_jax.data.batches import Batches
 from realm_jax.data.companions import Companions
@@ -156,8 +157,8 @@ def ict(
     corpus: folder of a prepared corpus.
     out: the run's folder; a run that was stopped goes on.
     model: sizes; vocab_size is taken from the corpus.
-    bert: folder of BERT-shaped weights to start from; they set the encoder's
-      sizes.
+    bert: BERT-shaped weights to start from, a folder or a name on the Hugging
+      Face hub; they set the encoder's sizes.
     config: see IctConfig.
     lengths: sequence lengths.
     loop: how many steps.
@@ -172,8 +173,9 @@ def ict(
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=1e-4)
-  if bert is not None:
-    model = dataclasses.replace(model, encoder=encoder_config_from(bert))
+  weights = local_path(bert) if bert is not None else None
+  if weights is not None:
+    model = dataclasses.replace(model, encoder=encoder_config_from(weights))
   encoder = dataclasses.replace(model.encoder, vocab_size=opened.wordpiece.size)
   model = dataclasses.replace(model, encoder=encoder)
   lengths.check(opened, encoder.max_positions)
@@ -198,8 +200,8 @@ def ict(
   if run.finished:
     return out
   params = init_params(model, jax.random.key(loop.seed))
-  if bert is not None:
-    params = load_bert(bert, model, params, wordpiece=opened.wordpiece)
+  if weights is not None:
+    params = load_bert(weights, model, params, wordpiece=opened.wordpiece)
   elif config.copying_init:
     rng = jax.random.fold_in(jax.random.key(loop.seed), 1)
     params = {

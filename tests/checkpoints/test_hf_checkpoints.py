@@ -22,6 +22,7 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from realm_jax.checkpoints.hf_realm import read_hf_realm
+from realm_jax.checkpoints.tf_checkpoint import BLOCK_EMBEDS
 from realm_jax.errors import UserError
 from realm_jax.eval.system import open_system
 from realm_jax.models.realm import Realm, init_params
@@ -210,12 +211,18 @@ def ours(name, config, params, ids):
 
 
 @pytest.mark.parametrize('suffix', ['', '_bin'])
-@pytest.mark.parametrize('name', ['embedder', 'encoder', 'reader', 'scorer'])
+@pytest.mark.parametrize(
+  'name', ['embedder', 'encoder', 'reader', 'scorer', 'openqa']
+)
 def test_their_models_say_the_same_here(made, name, suffix):
-  config, params, *_ = read_hf_realm([made / (name + suffix)])
-  assert config.share_embedders == (name != 'scorer')
+  model = read_hf_realm([made / (name + suffix)])
+  assert model.config.share_embedders == (name != 'scorer')
+  assert (model.block_embeds is None) == (name != 'openqa')
   with np.load(made / f'{name}.npz') as theirs:
-    found = ours(name, config, params, theirs['input_ids'])
+    part = 'embedder' if name == 'openqa' else name
+    found = ours(part, model.config, model.params, theirs['input_ids'])
+    if model.block_embeds is not None:
+      found = found @ model.block_embeds.read(BLOCK_EMBEDS).T
     np.testing.assert_allclose(found, theirs['output'], atol=2e-5)
 
 

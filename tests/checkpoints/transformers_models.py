@@ -21,6 +21,7 @@ CLASSES = {
   'encoder': transformers.RealmKnowledgeAugEncoder,
   'reader': transformers.RealmReader,
   'scorer': transformers.RealmScorer,
+  'openqa': transformers.RealmForOpenQA,
 }
 CONFIG = {
   'vocab_size': 29,
@@ -34,6 +35,7 @@ CONFIG = {
   'span_hidden_size': 5,
   'max_span_width': 3,
   'reader_beam_size': 1,
+  'num_block_records': 11,
   'initializer_range': 0.3,
   'hidden_dropout_prob': 0.0,
   'attention_probs_dropout_prob': 0.0,
@@ -55,6 +57,8 @@ def output(name: str, model: torch.nn.Module) -> np.ndarray:
       hidden = model.realm(ids).last_hidden_state
       scores, _, _ = model.qa_outputs(hidden, torch.ones_like(ids))
       return scores.numpy()
+    if name == 'openqa':  # how well each block fits the question
+      return (model.embedder(ids).projected_score @ model.block_emb.T).numpy()
     query = model.query_embedder(ids).projected_score
     return torch.cat([query, model.embedder(ids).projected_score]).numpy()
 
@@ -62,12 +66,14 @@ def output(name: str, model: torch.nn.Module) -> np.ndarray:
 def make(folder: Path) -> None:
   torch.manual_seed(0)
   config = transformers.RealmConfig(**CONFIG)
-  for name in ('embedder', 'encoder', 'reader', 'scorer'):
+  for name in ('embedder', 'encoder', 'reader', 'scorer', 'openqa'):
     model = CLASSES[name](config).eval()
     if name == 'scorer':
       model.query_embedder = transformers.RealmEmbedder(config).eval()
     for parameter in model.parameters():  # biases and scales, too
       torch.nn.init.normal_(parameter, std=0.3)
+    if name == 'openqa':
+      torch.nn.init.normal_(model.block_emb)
     for safe, suffix in ((True, ''), (False, '_bin')):
       path = folder / (name + suffix)
       model.save_pretrained(path, safe_serialization=safe)

@@ -59,6 +59,7 @@ COMMANDS = {
       '--vocab-size': {'type': int, 'help': 'of a trained vocabulary'},
       '--block-len': {'type': int, 'help': 'most wordpieces of a block'},
       '--entities': {'help': 'rules, spacy or none'},
+      '--workers': {'type': int, 'help': 'processes; one a core if absent'},
     },
   ),
   'ict': _Command(

@@ -1,34 +1,47 @@
-"""Writes a corpus, shard by shard."""
+"""Writes a corpus, shard by shard, from packed chunks."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from realm_jax.data.blocks import Block
 from realm_jax.data.corpus import (
   BLOCK_SCHEMA,
   KIND,
   SENTENCE_SCHEMA,
   VOCAB,
 )
-from realm_jax.data.spans import Span
+from realm_jax.data.packing import PackedChunk
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import make_folder, write_manifest
+from realm_jax.folders import make_folder, read_json, write_json, write_manifest
 
 MAX_VOCAB_SIZE = (1 << 16) - 1
 SHARD_SIZE = 1 << 17  # blocks; some 400 MB of English while it is collected
+PROGRESS = 'progress.json'
+_DIGESTS = 'digests-{:05d}.bin'
+# Everything that a folder may hold before it is whole.
+OWN_FILES = (
+  VOCAB, 'blocks-*.arrow', 'sentences-*.arrow', 'digests-*.bin', PROGRESS,
+  '*.partial',
+)  # fmt: skip
 
 
 class CorpusWriter:
-  """Collects blocks, writes a shard when it is full, then the manifest.
+  """Collects chunks, writes a shard when there is enough, then the manifest.
 
-  The same blocks give the same bytes. Until finish has returned, the folder
-  has no manifest and is no corpus.
+  A shard ends with the chunk that fills it. The same chunks give the same
+  bytes. Until finish has returned, the folder has no manifest and is no corpus;
+  its shards are kept, so that a writer of the same chunks can go on.
+
+  Attributes:
+    num_blocks: written and collected.
+    cursor: what add was last given before the shards that were found.
   """
 
   def __init__(
@@ -36,15 +49,17 @@ class CorpusWriter:
     folder: str | Path,
     wordpiece: WordPiece,
     span_kinds: Sequence[str],
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
+    settings: Any = None,
   ):
-    """Starts a corpus.
+    """Starts a corpus, or goes on with one.
 
     Args:
       folder: made if missing.
       wordpiece: what the blocks are encoded with; saved beside them.
       span_kinds: every kind a span may have.
-      shard_size: blocks a file.
+      shard_size: blocks a file, at least; None for SHARD_SIZE.
+      settings: JSON; shards made with others are not gone on with.
 
     Raises:
       UserError: the vocabulary has more tokens than uint16 can number.
@@ -56,43 +71,56 @@ class CorpusWriter:
       )
     self._folder = make_folder(folder)
     self._wordpiece = wordpiece
-    wordpiece.save(self._folder / VOCAB)
-    self._kinds = {kind: code for code, kind in enumerate(span_kinds)}
-    self._shard_size = shard_size
-    # A digest of digests: parts of a corpus may be hashed apart.
-    self._digest = hashlib.sha256(wordpiece.fingerprint.encode())
-    self._block_files: list[str] = []
-    self._sentence_files: list[str] = []
-    self._max_title_len = self._max_body_len = 0
-    self._num_spans = dict.fromkeys(span_kinds, 0)
-    self.num_blocks = self.num_sentences = 0
-    self._clear()
+    self._kinds = list(span_kinds)
+    self._shard_size = shard_size or SHARD_SIZE
+    self._made_of = {
+      'settings': settings,
+      'vocab': wordpiece.fingerprint,
+      'span_kinds': self._kinds,
+    }
+    self._shards: list[dict[str, Any]] = []
+    self._counts: Counter[str] = Counter()
+    self.cursor: Any = None
+    self._chunks: list[PackedChunk] = []
+    self._num_collected = 0
+    if not self._go_on():
+      for pattern in OWN_FILES:
+        for path in self._folder.glob(pattern):
+          path.unlink()
+      wordpiece.save(self._folder / VOCAB)
 
-  def add(
-    self,
-    article_id: int,
-    block: Block,
-    spans: Sequence[Sequence[Span]],
-  ) -> None:
-    """Appends a block.
+  @property
+  def num_blocks(self) -> int:  # noqa: D102, in the class's docstring
+    return self._num_written + self._num_collected
+
+  @property
+  def _num_written(self) -> int:
+    return sum(shard['num_blocks'] for shard in self._shards)
+
+  def _go_on(self) -> bool:
+    """Takes over the shards of a writer that was stopped."""
+    path = self._folder / PROGRESS
+    if not path.is_file():
+      return False
+    progress = read_json(path)
+    if progress['made_of'] != self._made_of:
+      return False
+    self._shards = progress['shards']
+    self._counts = Counter(progress['counts'])
+    self.cursor = progress['cursor']
+    return True
+
+  def add(self, chunk: PackedChunk, cursor: Any = None) -> None:
+    """Appends a chunk.
 
     Args:
-      article_id: blocks of one article have one id.
-      block: the block, whose id is the number of blocks before it.
-      spans: the salient spans of each of its sentences.
+      chunk: its blocks follow those before it.
+      cursor: JSON; says where the chunk after this one is found.
     """
-    self._blocks.append((article_id, block))
-    self._digest.update(_block_digest(article_id, block))
-    self._max_title_len = max(self._max_title_len, len(block.title_token_ids))
-    self._max_body_len = max(self._max_body_len, len(block.token_ids))
-    for (start, stop), found in zip(block.sentences, spans, strict=True):
-      self._sentences.append((self.num_blocks, start, stop, found))
-      for span in found:
-        self._num_spans[span.kind] += 1
-    self.num_blocks += 1
-    self.num_sentences += len(block.sentences)
-    if len(self._blocks) == self._shard_size:
-      self._write_shard()
+    self._chunks.append(chunk)
+    self._num_collected += chunk.blocks.num_rows
+    if self._num_collected >= self._shard_size:
+      self._write_shard(cursor)
 
   def finish(self, **fields: Any) -> dict[str, Any]:
     """Writes what is left, and the manifest.
@@ -103,84 +131,142 @@ class CorpusWriter:
     Returns:
       The manifest.
     """
-    if self._blocks:
-      self._write_shard()
-    return write_manifest(
+    if self._num_collected:
+      self._write_shard(None)
+    self._counts, self._chunks = self.counts, []
+    # A digest of digests: parts of a corpus are hashed apart.
+    digest = hashlib.sha256(self._wordpiece.fingerprint.encode())
+    digest_files = [
+      self._folder / _DIGESTS.format(i) for i in range(len(self._shards))
+    ]
+    for path in digest_files:
+      digest.update(path.read_bytes())
+    block_files = [shard['blocks'] for shard in self._shards]
+    sentence_files = [shard['sentences'] for shard in self._shards]
+    manifest = write_manifest(
       self._folder,
       KIND,
-      [VOCAB, *self._block_files, *self._sentence_files],
+      [VOCAB, *block_files, *sentence_files],
       **fields,
-      fingerprint=self._digest.hexdigest(),
+      **self._statistics(),
+      fingerprint=digest.hexdigest(),
       vocab_fingerprint=self._wordpiece.fingerprint,
       vocab_size=self._wordpiece.size,
-      num_blocks=self.num_blocks,
-      num_sentences=self.num_sentences,
-      num_spans=self._num_spans,
-      max_title_len=self._max_title_len,
-      max_body_len=self._max_body_len,
-      span_kinds=list(self._kinds),
-      block_files=self._block_files,
-      sentence_files=self._sentence_files,
+      num_blocks=self._num_written,
+      span_kinds=self._kinds,
+      block_files=block_files,
+      sentence_files=sentence_files,
+    )
+    for path in (*digest_files, self._folder / PROGRESS):
+      path.unlink(missing_ok=True)
+    return manifest
+
+  def _statistics(self) -> dict[str, Any]:
+    counts = self._counts
+    num_sentences = sum(shard['num_sentences'] for shard in self._shards)
+    num_spans = {kind: counts[f'spans: {kind}'] for kind in self._kinds}
+    return {
+      'num_articles': counts['articles'],
+      'num_sentences': num_sentences,
+      'num_sentences_without_spans': counts['sentences without spans'],
+      'num_spans': num_spans,
+      'num_sentences_cut': counts['sentences cut'],
+      'num_titles_cut': counts['titles cut'],
+      'num_short_blocks': counts['short blocks'],
+      'max_title_len': max(
+        (s['max_title_len'] for s in self._shards), default=0
+      ),
+      'max_body_len': max((s['max_body_len'] for s in self._shards), default=0),
+    }
+
+  @property
+  def counts(self) -> Counter[str]:
+    """Of all chunks so far: see PackedChunk."""
+    return self._counts + sum((c.counts for c in self._chunks), Counter())
+
+  def _write_shard(self, cursor: Any) -> None:
+    number = len(self._shards)
+    shard = write_shard(
+      self._folder,
+      number,
+      self._chunks,
+      self._counts['articles'],
+      self._num_written,
+    )
+    self._counts = self.counts
+    self._shards.append(shard)
+    self._chunks, self._num_collected = [], 0
+    self.cursor = cursor
+    write_json(
+      self._folder / PROGRESS,
+      {
+        'made_of': self._made_of,
+        'cursor': cursor,
+        'counts': self._counts,
+        'shards': self._shards,
+      },
     )
 
-  def _clear(self) -> None:
-    self._blocks: list[tuple[int, Block]] = []
-    self._sentences: list[tuple[int, int, int, Sequence[Span]]] = []
 
-  def _write_shard(self) -> None:
-    number = len(self._block_files)
-    names = f'blocks-{number:05d}.arrow', f'sentences-{number:05d}.arrow'
-    _write_file(self._folder / names[0], BLOCK_SCHEMA, self._block_columns())
-    _write_file(
-      self._folder / names[1], SENTENCE_SCHEMA, self._sentence_columns()
-    )
-    self._block_files.append(names[0])
-    self._sentence_files.append(names[1])
-    self._clear()
+def write_shard(
+  folder: Path,
+  number: int,
+  chunks: Sequence[PackedChunk],
+  first_article: int,
+  first_block: int,
+) -> dict[str, Any]:
+  """Writes the files of one shard.
 
-  def _block_columns(self) -> list[pa.Array]:
-    blocks = [block for _, block in self._blocks]
-    return [
-      pa.array([block.title for block in blocks], pa.string()),
-      pa.array([block.text for block in blocks], pa.string()),
-      _lists([block.title_token_ids for block in blocks], np.uint16),
-      _lists([block.token_ids for block in blocks], np.uint16),
-      pa.array([article_id for article_id, _ in self._blocks], pa.int32()),
-      pa.array([block.position for block in blocks], pa.int32()),
-    ]
+  Args:
+    folder: of the corpus.
+    number: of the shard.
+    chunks: its blocks, in order.
+    first_article: articles of the shards before.
+    first_block: blocks of the shards before.
 
-  def _sentence_columns(self) -> list[pa.Array]:
-    rows = self._sentences
-    return [
-      *(pa.array([row[i] for row in rows], pa.int32()) for i in range(3)),
-      _lists([[s.start for s in row[3]] for row in rows], np.int32),
-      _lists([[s.stop for s in row[3]] for row in rows], np.int32),
-      _lists([[self._kinds[s.kind] for s in row[3]] for row in rows], np.uint8),
-    ]
+  Returns:
+    What the corpus's manifest needs to know of it.
+  """
+  blocks, sentences = [], []
+  start_block = first_block
+  for chunk in chunks:
+    blocks.append(_shift(chunk.blocks, 'article_id', first_article))
+    sentences.append(_shift(chunk.sentences, 'block_id', start_block))
+    first_article += chunk.counts['articles']
+    start_block += chunk.blocks.num_rows
+  names = f'blocks-{number:05d}.arrow', f'sentences-{number:05d}.arrow'
+  whole = _write_file(folder / names[0], BLOCK_SCHEMA, blocks)
+  all_sentences = _write_file(folder / names[1], SENTENCE_SCHEMA, sentences)
+  digests = b''.join(chunk.digests for chunk in chunks)
+  (folder / _DIGESTS.format(number)).write_bytes(digests)
+  return {
+    'blocks': names[0],
+    'sentences': names[1],
+    'num_blocks': whole.num_rows,
+    'num_sentences': all_sentences.num_rows,
+    'max_title_len': _longest(whole, 'title_token_ids'),
+    'max_body_len': _longest(whole, 'token_ids'),
+  }
 
 
-def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
-  offsets = np.zeros(len(values) + 1, np.int32)
-  np.cumsum([len(value) for value in values], out=offsets[1:])
-  flat = np.concatenate([np.asarray(value, dtype) for value in values])
-  return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))
+def _shift(batch: pa.RecordBatch, name: str, by: int) -> pa.RecordBatch:
+  """A batch with a number added to a column."""
+  column = pc.add(batch.column(name), pa.scalar(by, pa.int32()))
+  return batch.set_column(batch.schema.get_field_index(name), name, column)
 
 
-def _write_file(path: Path, schema: pa.Schema, columns: list[pa.Array]) -> None:
+def _longest(batch: pa.RecordBatch, name: str) -> int:
+  return int(np.diff(batch.column(name).offsets.to_numpy()).max(initial=0))
+
+
+def _write_file(
+  path: Path, schema: pa.Schema, batches: list[pa.RecordBatch]
+) -> pa.RecordBatch:
   # One batch, uncompressed: the file is mapped and read in place.
-  with pa.ipc.new_file(str(path), schema) as writer:
-    writer.write_batch(pa.record_batch(columns, schema=schema))
-
-
-def _block_digest(article_id: int, block: Block) -> bytes:
-  digest = hashlib.sha256()
-  for part in (
-    block.title.encode(),
-    block.text.encode(),
-    block.title_token_ids.astype('<u2').tobytes(),
-    block.token_ids.astype('<u2').tobytes(),
-    f'{article_id} {block.position}'.encode(),
-  ):
-    digest.update(len(part).to_bytes(8, 'little'))
-    digest.update(part)
-  return digest.digest()
+  table = pa.Table.from_batches(batches, schema).combine_chunks()
+  (batch,) = table.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
+  partial = path.with_name(path.name + '.partial')
+  with pa.ipc.new_file(str(partial), schema) as writer:
+    writer.write_batch(batch)
+  partial.replace(path)
+  return batch

@@ -1,5 +1,6 @@
 """Documents -> corpus: articles, blocks, sentences and their salient spans."""
 
+import dataclasses
 import itertools
 import time
 from collections import Counter
@@ -17,26 +18,25 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from realm_jax.data.blocks import (
-  MIN_BLOCK_LEN,
-  Block,
-  clean_text,
-  pack_blocks,
-  whole_block,
+from realm_jax.data.blocks import MIN_BLOCK_LEN
+from realm_jax.data.corpus import KIND, MADE_BY
+from realm_jax.data.corpus_writer import OWN_FILES, CorpusWriter
+from realm_jax.data.packing import (
+  ENTITIES,
+  SKIPPED,
+  Packer,
+  chunked,
+  make_tagger,
+  span_kinds,
 )
-from realm_jax.data.corpus import KIND, MADE_BY, VOCAB
-from realm_jax.data.corpus_writer import CorpusWriter
-from realm_jax.data.dates import DATE
-from realm_jax.data.rule_tagger import RuleTagger
-from realm_jax.data.salient_spans import EntityTagger, find_salient_spans
+from realm_jax.data.pool import num_cores, ordered_map
 from realm_jax.data.sources import Article, read_source
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import MANIFEST, file_checksum, is_whole, read_manifest
+from realm_jax.folders import file_checksum, is_whole, read_manifest
 
-ENTITIES = ('rules', 'spacy', 'none')
-_BATCH = 64  # articles handed on at once
-_OWN_FILES = (VOCAB, 'blocks-*.arrow', 'sentences-*.arrow', f'{MANIFEST}.*')
+# Starting a process costs a second or two, which fewer bytes are not worth.
+_MIN_BYTES_FOR_WORKERS = 8 << 20
 
 
 def prepare(
@@ -49,13 +49,15 @@ def prepare(
   block_len: int = 288,
   min_block_len: int = 0,
   entities: str = 'rules',
+  workers: int | None = None,
   console: Console | None = None,
 ) -> dict[str, Any]:
   """Makes a corpus folder of some files.
 
-  Stopped before its end it leaves a folder without a manifest, and starts
-  again when called again. A folder already made of the same files with the
-  same settings is left as it is.
+  The corpus is the same whatever the number of workers. Stopped before its end
+  it leaves a folder without a manifest; called again it goes on after the last
+  shard. A folder already made of the same files with the same settings is left
+  as it is.
 
   Args:
     sources: files of articles; see data.sources for the formats. Of block
@@ -67,6 +69,9 @@ def prepare(
     block_len: most wordpieces of a block, title and special tokens included.
     min_block_len: shorter blocks are left out, and counted.
     entities: how entities are found, one of ENTITIES; dates always are.
+    workers: processes; None for one a core, or one where the files are small.
+      More than one import the calling script again, as multiprocessing does:
+      guard it with `if __name__ == '__main__':`.
     console: where to print; None for the terminal.
 
   Returns:
@@ -80,14 +85,17 @@ def prepare(
   console = console or Console()
   started = time.monotonic()
   folder = Path(out)
-  _check_arguments(sources, vocab_size, block_len, min_block_len, entities)
+  _check_arguments(
+    sources, vocab_size, block_len, min_block_len, entities, workers
+  )
   wordpiece = WordPiece.from_vocab_file(vocab) if vocab else None
-  tagger = _make_tagger(entities)
-  settings = {
+  tagger = make_tagger(entities)
+  identified = [_identify(Path(source)) for source in sources]
+  settings: dict[str, Any] = {
     'block_len': block_len,
     'min_block_len': min_block_len,
     'entities': tagger.name if tagger else 'none',
-    'sources': [_identify(Path(source)) for source in sources],
+    'sources': identified,
   }
   if wordpiece:
     settings['vocab'] = wordpiece.fingerprint
@@ -97,15 +105,44 @@ def prepare(
     settings['vocab_sample_chars'] = vocab_sample_chars
   if is_whole(folder):
     return _already_made(folder, settings, console)
-  _clear_unfinished(folder, console)
+  _check_unfinished(folder)
+  if workers is None:
+    num_bytes = sum(source['bytes'] for source in identified)
+    workers = num_cores() if num_bytes >= _MIN_BYTES_FOR_WORKERS else 1
   with _progress(console) as progress:
     if wordpiece is None:
       wordpiece = _train(sources, vocab_size, vocab_sample_chars, progress)
+    writer = CorpusWriter(
+      folder, wordpiece, span_kinds(tagger), settings=settings
+    )
+    if writer.num_blocks:
+      console.print(
+        f'Corpus {folder} goes on after its first {writer.num_blocks:,} blocks.'
+      )
+    make_packer = _PackerMaker(wordpiece, entities, block_len, min_block_len)
     manifest = _write_corpus(
-      sources, folder, wordpiece, tagger, settings, progress
+      sources, writer, make_packer, workers, settings, progress
     )
   _print_summary(manifest, folder, time.monotonic() - started, console)
   return manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class _PackerMaker:
+  """Makes the packer of a process: what is sent there instead of the packer."""
+
+  wordpiece: WordPiece
+  entities: str
+  block_len: int
+  min_block_len: int
+
+  def __call__(self) -> Packer:
+    return Packer(
+      self.wordpiece,
+      make_tagger(self.entities),
+      self.block_len,
+      self.min_block_len,
+    )
 
 
 def _check_arguments(
@@ -114,6 +151,7 @@ def _check_arguments(
   block_len: int,
   min_block_len: int,
   entities: str,
+  workers: int | None,
 ) -> None:
   if isinstance(sources, str) or not sources:
     raise UserError(f'sources are {sources!r}, expected a list of files.')
@@ -131,6 +169,8 @@ def _check_arguments(
     )
   if vocab_size < 1:
     raise UserError(f'vocab_size is {vocab_size}, expected a positive number.')
+  if workers is not None and workers < 1:
+    raise UserError(f'workers is {workers}, expected at least 1.')
 
 
 def _identify(source: Path) -> dict[str, Any]:
@@ -171,31 +211,19 @@ def _short(value: Any) -> str:
   return value[:12] if isinstance(value, str) else str(value)
 
 
-def _clear_unfinished(folder: Path, console: Console) -> None:
+def _check_unfinished(folder: Path) -> None:
+  """Refuses to write where something else is; clears what is left over."""
   if not folder.exists():
     return
   if not folder.is_dir():
     raise UserError(f'{folder} is a file, expected a folder to write to.')
-  own = {path for pattern in _OWN_FILES for path in folder.glob(pattern)}
+  own = {path for pattern in OWN_FILES for path in folder.glob(pattern)}
   foreign = sorted(path.name for path in {*folder.iterdir()} - own)
   if foreign:
     raise UserError(
       f'{folder} holds {", ".join(foreign[:3])}, which no corpus has. Give an '
       'empty or a new folder.'
     )
-  if own:
-    console.print(f'Corpus {folder} was not finished: starting it again.')
-  for path in own:
-    path.unlink()
-
-
-def _make_tagger(entities: str) -> EntityTagger | None:
-  if entities == 'spacy':
-    from realm_jax.data.ner import SpacyTagger
-
-    return SpacyTagger()
-  tagger: EntityTagger | None = RuleTagger() if entities == 'rules' else None
-  return tagger
 
 
 def _progress(console: Console) -> Progress:
@@ -214,14 +242,7 @@ def _read_articles(
   sources: Iterable[str], skipped: Counter[str]
 ) -> Iterator[Article]:
   for source in sources:
-    for article in read_source(source, skipped):
-      if article.is_block:
-        yield article
-      else:
-        yield Article(
-          clean_text(article.title).replace('\n', ' '),
-          clean_text(article.text),
-        )
+    yield from read_source(source, skipped)
 
 
 def _train(
@@ -244,36 +265,25 @@ def _train(
 
 def _write_corpus(
   sources: Sequence[str],
-  folder: Path,
-  wordpiece: WordPiece,
-  tagger: EntityTagger | None,
+  writer: CorpusWriter,
+  make_packer: _PackerMaker,
+  workers: int,
   settings: dict[str, Any],
   progress: Progress,
 ) -> dict[str, Any]:
   task = progress.add_task('packing blocks', total=None, counts='')
-  kinds = (DATE, *(tagger.kinds if tagger else ()))
-  writer = CorpusWriter(folder, wordpiece, kinds)
   skipped: Counter[str] = Counter()
-  counts: Counter[str] = Counter()
-  articles = _read_articles(sources, skipped)
-  while batch := list(itertools.islice(articles, _BATCH)):
-    kept = _pack_batch(batch, wordpiece, settings, skipped, counts)
-    blocks = [block for packed in kept for block in packed]
-    spans = iter(
-      find_salient_spans(
-        [block.text for block in blocks],
-        [block.sentences for block in blocks],
-        tagger,
-      )
-    )
-    for packed in kept:
-      for block in packed:
-        writer.add(counts['articles'], block, next(spans))
-      counts['articles'] += 1
+  num_read: int = writer.cursor or 0
+  articles = itertools.islice(_read_articles(sources, skipped), num_read, None)
+  for chunk, packed in ordered_map(make_packer, chunked(articles), workers):
+    num_read += len(chunk)
+    writer.add(packed, num_read)
     progress.update(
-      task,
-      counts=f'{counts["articles"]:,} articles, {writer.num_blocks:,} blocks',
+      task, counts=f'{num_read:,} articles, {writer.num_blocks:,} blocks'
     )
+  for name, number in writer.counts.items():
+    if name.startswith(SKIPPED):
+      skipped[name.removeprefix(SKIPPED)] += number
   if not writer.num_blocks:
     reasons = ', '.join(f'{n} {why}' for why, n in skipped.items()) or 'none'
     raise UserError(
@@ -281,44 +291,8 @@ def _write_corpus(
       f'text. Left out: {reasons}.'
     )
   return writer.finish(
-    settings=settings,
-    num_articles=counts['articles'],
-    num_skipped=dict(sorted(skipped.items())),
-    num_sentences_cut=counts['sentences cut'],
-    num_titles_cut=counts['titles cut'],
-    num_short_blocks=counts['short blocks'],
+    settings=settings, num_skipped=dict(sorted(skipped.items()))
   )
-
-
-def _pack_batch(
-  articles: Sequence[Article],
-  wordpiece: WordPiece,
-  settings: dict[str, Any],
-  skipped: Counter[str],
-  counts: Counter[str],
-) -> list[list[Block]]:
-  """The blocks of each article that has some to keep."""
-  kept = []
-  for article in articles:
-    if article.is_block:
-      kept.append([whole_block(article.text, wordpiece)])
-      continue
-    packed = pack_blocks(
-      article.title, article.text, wordpiece, settings['block_len']
-    )
-    blocks = [
-      block
-      for block in packed.blocks
-      if block.block_len >= settings['min_block_len']
-    ]
-    counts['sentences cut'] += packed.num_cut_sentences
-    counts['titles cut'] += packed.title_was_cut
-    counts['short blocks'] += len(packed.blocks) - len(blocks)
-    if blocks:
-      kept.append(blocks)
-    else:
-      skipped['too short' if packed.blocks else 'no text'] += 1
-  return kept
 
 
 def _print_summary(
@@ -332,6 +306,10 @@ def _print_summary(
     ('blocks', f'{manifest["num_blocks"]:,}'),
     ('left out: short blocks', f'{manifest["num_short_blocks"]:,}'),
     ('sentences', f'{manifest["num_sentences"]:,}'),
+    (
+      'sentences without a span',
+      f'{manifest["num_sentences_without_spans"]:,}',
+    ),
     (
       'sentences cut, longer than a block',
       f'{manifest["num_sentences_cut"]:,}',

@@ -1,4 +1,5 @@
 import copy
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from realm_jax.data.blocks import pack_blocks
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.corpus_writer import CorpusWriter
+from realm_jax.data.packing import pack_rows
 from realm_jax.data.spans import Span
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
@@ -37,13 +39,18 @@ def write(
   folder, shard_size=4, articles=ARTICLES, wordpiece=WORDPIECE, **fields
 ):
   writer = CorpusWriter(folder, wordpiece, ('DATE', 'NAME'), shard_size)
-  for article_id, (title, text) in enumerate(articles):
-    for block in pack_blocks(title, text, wordpiece, 20).blocks:
+  for title, text in articles:
+    blocks = pack_blocks(title, text, wordpiece, 20).blocks
+    for block in blocks:
       spans = [
         number_spans(start, number)
         for number, (start, _) in enumerate(block.sentences)
       ]
-      writer.add(article_id, block, spans)
+      chunk = pack_rows([(0, block, spans)], ('DATE', 'NAME'))
+      is_last = block.position + 1 == len(blocks)
+      writer.add(
+        chunk._replace(counts=chunk.counts + Counter(articles=int(is_last)))
+      )
   return writer.finish(**fields)
 
 

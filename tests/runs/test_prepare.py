@@ -1,6 +1,7 @@
 import bz2
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import time
 import pytest
 from rich.console import Console
 
+from realm_jax.data import corpus_writer, packing
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.corpus_writer import CorpusWriter
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.folders import is_whole
@@ -150,10 +153,10 @@ def test_an_unfinished_folder_is_made_again(source, tmp_path):
   (folder / 'blocks-00000.arrow').write_bytes(b'half')
   (folder / 'blocks-00007.arrow').write_bytes(b'left over')
   (folder / 'manifest.json.partial').write_bytes(b'{')
-  manifest, printed = run([source], folder)
-  assert 'was not finished: starting it again' in printed
+  manifest, _ = run([source], folder)
   assert manifest == expected
   assert not (folder / 'blocks-00007.arrow').exists()
+  assert not list(folder.glob('*.partial'))
   Corpus.open(folder, verify=True)
 
 
@@ -166,32 +169,103 @@ def test_a_folder_of_other_things_is_not_touched(source, tmp_path):
   assert [path.name for path in folder.iterdir()] == ['thesis.tex']
 
 
-def test_a_killed_run_leaves_no_corpus_and_the_next_one_finishes(tmp_path):
-  source = tmp_path / 'many.jsonl'
-  with open(source, 'w') as stream:
-    for i in range(30_000):
-      stream.write(json.dumps({'title': f'T{i}', 'text': f'It is {i}. ' * 9}))
-      stream.write('\n')
+@pytest.fixture
+def small_shards(monkeypatch):
+  """Shards of 40 blocks and chunks of 7 articles."""
+  monkeypatch.setattr(corpus_writer, 'SHARD_SIZE', 40)
+  monkeypatch.setattr(packing, '_CHUNK_ARTICLES', 7)
+
+
+def many_articles(path, number=100):
+  rows = ({'title': f'T{i}', 'text': f'It is {i}. ' * 9} for i in range(number))
+  path.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
+  return str(path)
+
+
+def test_a_stopped_run_goes_on_after_its_last_shard(
+  tmp_path, small_shards, monkeypatch
+):
+  source = many_articles(tmp_path / 'many.jsonl')
+  expected, _ = run([source], tmp_path / 'whole')
+  assert len(expected['block_files']) > 2
   folder = tmp_path / 'corpus'
-  code = (
-    'import sys; from realm_jax.runs.prepare import prepare;'
-    'prepare([sys.argv[1]], sys.argv[2], vocab_sample_chars=10_000)'
-  )
-  process = subprocess.Popen(
-    [sys.executable, '-c', code, str(source), str(folder)],
-    stdout=subprocess.DEVNULL,
-  )
-  while not (folder / 'vocab.txt').exists() and process.poll() is None:
-    time.sleep(0.01)
-  process.send_signal(signal.SIGKILL)
-  assert process.wait() == -signal.SIGKILL
+  write = corpus_writer.write_shard
+
+  def interrupted(folder, number, *args):
+    if number == 2:
+      raise KeyboardInterrupt
+    return write(folder, number, *args)
+
+  monkeypatch.setattr(corpus_writer, 'write_shard', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    run([source], folder)
   assert not is_whole(folder)
-  # The rest on fewer articles: what is asked is that it starts anew.
-  lines = source.read_text().splitlines(keepends=True)[:50]
-  source.write_text(''.join(lines))
-  manifest, printed = run([str(source)], folder)
-  assert 'was not finished' in printed
+  monkeypatch.setattr(corpus_writer, 'write_shard', write)
+  first = folder / 'blocks-00000.arrow'
+  written = first.stat().st_mtime_ns
+  manifest, printed = run([source], folder)
+  assert 'goes on after its first' in printed
+  assert manifest == expected
+  assert first.stat().st_mtime_ns == written
+  assert sorted(p.name for p in folder.iterdir()) == sorted(
+    p.name for p in (tmp_path / 'whole').iterdir()
+  )
+
+
+def test_a_stopped_run_with_other_settings_starts_anew(
+  tmp_path, small_shards, monkeypatch
+):
+  source = many_articles(tmp_path / 'many.jsonl')
+  folder = tmp_path / 'corpus'
+  monkeypatch.setattr(CorpusWriter, 'finish', lambda *_, **__: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    run([source], folder)
+  monkeypatch.undo()
+  many_articles(tmp_path / 'many.jsonl', 50)
+  manifest, printed = run([source], folder)
+  assert 'goes on' not in printed
   assert manifest['num_articles'] == 50
+  assert len(list(folder.glob('blocks-*'))) == len(manifest['block_files'])
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_finished_by_the_next_whatever_its_workers(tmp_path):
+  source = many_articles(tmp_path / 'many.jsonl', 20_000)
+  code = (
+    'import sys\n'
+    'from realm_jax.data import corpus_writer\n'
+    'from realm_jax.runs.prepare import prepare\n'
+    'corpus_writer.SHARD_SIZE = 3000\n'
+    "if __name__ == '__main__':\n"
+    '  prepare(sys.argv[1:2], sys.argv[2], vocab_sample_chars=10_000,\n'
+    '          workers=int(sys.argv[3]))\n'
+  )
+  script = tmp_path / 'script.py'
+  script.write_text(code)
+
+  def start(folder, workers):
+    return subprocess.Popen(
+      [sys.executable, script, source, folder, str(workers)],
+      stdout=subprocess.DEVNULL,
+      start_new_session=True,
+    )
+
+  manifests = []
+  for folder, workers in (('one', 1), ('two', 2), ('killed', 2)):
+    process = start(tmp_path / folder, workers)
+    if folder == 'killed':
+      while not (tmp_path / folder / 'blocks-00001.arrow').exists():
+        time.sleep(0.01)
+        assert process.poll() is None
+      os.killpg(process.pid, signal.SIGKILL)
+      assert process.wait() == -signal.SIGKILL
+      assert not is_whole(tmp_path / folder)
+      process = start(tmp_path / folder, 1)
+    assert process.wait() == 0
+    manifests.append(Corpus.open(tmp_path / folder).manifest)
+  for manifest in manifests[1:]:
+    assert manifest['fingerprint'] == manifests[0]['fingerprint']
+    assert manifest['files'] == manifests[0]['files']
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,16 @@ COMMANDS = {
       '--workers': {'type': int, 'help': 'processes; one a core if absent'},
     },
   ),
+  'inspect': _Command(
+    'runs.inspect_corpus.inspect_corpus',
+    'show blocks and spans of a corpus, and warn of what looks wrong',
+    {
+      'corpus': {'help': 'folder of a prepared corpus'},
+      '--examples': {'type': int, 'help': 'blocks to show; default 10'},
+      '--max-checked': {'type': int, 'help': 'most blocks to read'},
+      '--seed': {'type': int, 'help': 'of the choice of blocks'},
+    },
+  ),
   'ict': _Command(
     'runs.ict.ict',
     'warm up the embedder with the inverse cloze task',

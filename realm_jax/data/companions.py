@@ -64,6 +64,15 @@ class Companions:
     with_span, with_other = self._with_span_and_others(sentence, span)
     return _pick(with_other - with_span - {sentence.block_id}, rng)
 
+  def restated(self, sentence: Sentence) -> tuple[Span, ...]:
+    """The spans of a sentence that have a companion."""
+    found = []
+    for span in sentence.spans:
+      with_span, with_other = self._with_span_and_others(sentence, span)
+      if with_span & with_other - {sentence.block_id}:
+        found.append(span)
+    return tuple(found)
+
   def _with_span_and_others(
     self, sentence: Sentence, span: Span
   ) -> tuple[set[int], set[int]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.featurize import PAIR_SPECIALS, QUERY_SPECIALS
 from realm_jax.data.masking import MASKINGS, mask_sentence
@@ -97,12 +98,15 @@ class MaskedSentences:
     masking: 'salient_span', 'random_span' or 'random_token'.
     lengths: see Lengths.
     seed: of the choice of blanks.
+    companions: of the corpus; spans without one are not blanked out. None for
+      all spans.
   """
 
   corpus: Corpus
   masking: str
   lengths: Lengths
   seed: int = 0
+  companions: Companions | None = None
 
   def __post_init__(self):
     if self.masking not in MASKINGS:
@@ -119,6 +123,8 @@ class MaskedSentences:
       Positions count from [CLS], as in the joint sequence.
     """
     sentence = self.corpus.sentences[sentence_id]
+    if self.companions is not None:
+      sentence = sentence._replace(spans=self.companions.restated(sentence))
     text = self.corpus.text(sentence.block_id)[sentence.start : sentence.stop]
     encoding = self.corpus.wordpiece.encode(text)
     rng = example_rng(self.seed, epoch, sentence_id)

@@ -5,6 +5,7 @@ from typing import Any
 
 from realm_jax.checks import check_at_least
 from realm_jax.data.batches import Batches
+from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths, MaskedSentences, split_sentences
 from realm_jax.data.masking import MASKINGS
@@ -48,6 +49,10 @@ class PretrainConfig:
       start it is what the nearest blocks score on average. Neither the paper
       nor the official code does; the embedder's warm start says nothing of the
       null document.
+    restated_only: blank out only salient spans that another block mentions
+      together with another span of the sentence, so that a document may help.
+      The paper's 13 million blocks say nearly everything twice; a small corpus
+      does not, and there blanks that nothing can help with drown the others.
   """
 
   batch_size: int = 16
@@ -60,6 +65,7 @@ class PretrainConfig:
   drop_near_duplicates: bool = False
   train_retriever: bool = True
   level_null: bool = False
+  restated_only: bool = False
 
   def __post_init__(self):
     check_at_least(
@@ -76,6 +82,11 @@ class PretrainConfig:
           f'PretrainConfig.{name} is {getattr(self, name)!r}, expected one of '
           f'{", ".join(allowed)}.'
         )
+    if self.restated_only and self.masking != 'salient_span':
+      raise UserError(
+        f'PretrainConfig.restated_only is True and masking {self.masking!r}: '
+        'only salient spans are known to be restated.'
+      )
 
 
 def pretrain(
@@ -194,7 +205,13 @@ def _source(
   )
   batches = Batches(
     train_ids,
-    MaskedSentences(corpus, config.masking, lengths, loop.seed),
+    MaskedSentences(
+      corpus,
+      config.masking,
+      lengths,
+      loop.seed,
+      Companions(corpus) if config.restated_only else None,
+    ),
     config.batch_size,
     loop.seed,
   )

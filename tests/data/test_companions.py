@@ -5,6 +5,7 @@ import tiny
 from realm_jax.data import companions as module
 from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import Lengths, MaskedSentences
 
 ROWS = [
   {'title': 'A', 'text': 'In 1801 Ada Quist saw Lake Orla.'},
@@ -58,3 +59,21 @@ def test_names_that_stand_everywhere_tell_nothing(corpus, monkeypatch):
   assert chosen(corpus, 'companion', 0, 'Ada Quist') == {-1}
   assert chosen(corpus, 'companion', 0, 'Lake Orla') == {1, 2}
   assert chosen(corpus, 'distractor', 0, 'Ada Quist') == {2}
+
+
+def test_spans_that_another_block_states_beside_another_are_restated(corpus):
+  companions = Companions(corpus)
+
+  def restated(sentence_id):
+    sentence = corpus.sentences[sentence_id]
+    text = corpus.text(sentence.block_id)
+    return [text[s.start : s.stop] for s in companions.restated(sentence)]
+
+  assert restated(0) == ['1801', 'Ada Quist', 'Lake Orla']
+  assert restated(5) == []
+  lengths = Lengths(query_len=24, document_len=40)
+  masked = MaskedSentences(
+    corpus, 'salient_span', lengths, companions=companions
+  )
+  assert masked(0) is not None
+  assert masked(5) is None

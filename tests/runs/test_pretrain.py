@@ -236,6 +236,11 @@ def test_more_candidates_than_blocks_are_refused(
   assert not (tmp_path / 'run').exists()
 
 
+def test_only_salient_spans_are_known_to_be_restated():
+  with pytest.raises(UserError, match='restated_only is True'):
+    PretrainConfig(masking='random_span', restated_only=True)
+
+
 def test_a_corpus_with_another_vocabulary_is_refused(tmp_path, tiny_start):
   other = tiny.make_corpus(tmp_path, tiny.documents()[:20])
   with pytest.raises(UserError, match='another vocabulary'):

@@ -60,6 +60,11 @@ COMMANDS = {
       '--block-len': {'type': int, 'help': 'most wordpieces of a block'},
       '--entities': {'help': 'rules, spacy or none'},
       '--workers': {'type': int, 'help': 'processes; one a core if absent'},
+      '--runner': {'help': 'local or beam'},
+      '--beam-options': {
+        'nargs': '*',
+        'help': "of Beam's pipelines, such as --beam-options=--runner=Flink",
+      },
     },
   ),
   'inspect': _Command(

@@ -1,6 +1,7 @@
 """Writes a corpus, shard by shard, from packed chunks."""
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,12 @@ from realm_jax.folders import make_folder, read_json, write_json, write_manifest
 MAX_VOCAB_SIZE = (1 << 16) - 1
 SHARD_SIZE = 1 << 17  # blocks; some 400 MB of English while it is collected
 PROGRESS = 'progress.json'
+CHUNKS = 'chunks'  # of a Beam pipeline, until they are shards
 _DIGESTS = 'digests-{:05d}.bin'
 # Everything that a folder may hold before it is whole.
 OWN_FILES = (
   VOCAB, 'blocks-*.arrow', 'sentences-*.arrow', 'digests-*.bin', PROGRESS,
-  '*.partial',
+  CHUNKS, '*.partial',
 )  # fmt: skip
 
 
@@ -84,9 +86,7 @@ class CorpusWriter:
     self._chunks: list[PackedChunk] = []
     self._num_collected = 0
     if not self._go_on():
-      for pattern in OWN_FILES:
-        for path in self._folder.glob(pattern):
-          path.unlink()
+      clear_unfinished(self._folder)
       wordpiece.save(self._folder / VOCAB)
 
   @property
@@ -134,50 +134,14 @@ class CorpusWriter:
     if self._num_collected:
       self._write_shard(None)
     self._counts, self._chunks = self.counts, []
-    # A digest of digests: parts of a corpus are hashed apart.
-    digest = hashlib.sha256(self._wordpiece.fingerprint.encode())
-    digest_files = [
-      self._folder / _DIGESTS.format(i) for i in range(len(self._shards))
-    ]
-    for path in digest_files:
-      digest.update(path.read_bytes())
-    block_files = [shard['blocks'] for shard in self._shards]
-    sentence_files = [shard['sentences'] for shard in self._shards]
-    manifest = write_manifest(
+    return finish_corpus(
       self._folder,
-      KIND,
-      [VOCAB, *block_files, *sentence_files],
+      self._wordpiece,
+      self._kinds,
+      self._shards,
+      self._counts,
       **fields,
-      **self._statistics(),
-      fingerprint=digest.hexdigest(),
-      vocab_fingerprint=self._wordpiece.fingerprint,
-      vocab_size=self._wordpiece.size,
-      num_blocks=self._num_written,
-      span_kinds=self._kinds,
-      block_files=block_files,
-      sentence_files=sentence_files,
     )
-    for path in (*digest_files, self._folder / PROGRESS):
-      path.unlink(missing_ok=True)
-    return manifest
-
-  def _statistics(self) -> dict[str, Any]:
-    counts = self._counts
-    num_sentences = sum(shard['num_sentences'] for shard in self._shards)
-    num_spans = {kind: counts[f'spans: {kind}'] for kind in self._kinds}
-    return {
-      'num_articles': counts['articles'],
-      'num_sentences': num_sentences,
-      'num_sentences_without_spans': counts['sentences without spans'],
-      'num_spans': num_spans,
-      'num_sentences_cut': counts['sentences cut'],
-      'num_titles_cut': counts['titles cut'],
-      'num_short_blocks': counts['short blocks'],
-      'max_title_len': max(
-        (s['max_title_len'] for s in self._shards), default=0
-      ),
-      'max_body_len': max((s['max_body_len'] for s in self._shards), default=0),
-    }
 
   @property
   def counts(self) -> Counter[str]:
@@ -206,6 +170,72 @@ class CorpusWriter:
         'shards': self._shards,
       },
     )
+
+
+def clear_unfinished(folder: Path, keep: str = '') -> None:
+  """Deletes what a corpus that is not whole has left, but for one name."""
+  for pattern in OWN_FILES:
+    for path in folder.glob(pattern):
+      if path.is_dir() and path.name != keep:
+        shutil.rmtree(path)
+      elif path.is_file():
+        path.unlink()
+
+
+def finish_corpus(
+  folder: Path,
+  wordpiece: WordPiece,
+  kinds: Sequence[str],
+  shards: Sequence[dict[str, Any]],
+  counts: Counter[str],
+  **fields: Any,
+) -> dict[str, Any]:
+  """Writes the manifest of a corpus whose shards are all there.
+
+  Args:
+    folder: of the corpus.
+    wordpiece: its vocabulary, which is there as well.
+    kinds: every kind a span may have.
+    shards: what write_shard returned for each, in order.
+    counts: of all chunks together.
+    **fields: further entries.
+
+  Returns:
+    The manifest.
+  """
+  # A digest of digests: parts of a corpus are hashed apart.
+  digest = hashlib.sha256(wordpiece.fingerprint.encode())
+  digest_files = [folder / _DIGESTS.format(i) for i in range(len(shards))]
+  for path in digest_files:
+    digest.update(path.read_bytes())
+  block_files = [shard['blocks'] for shard in shards]
+  sentence_files = [shard['sentences'] for shard in shards]
+  manifest = write_manifest(
+    folder,
+    KIND,
+    [VOCAB, *block_files, *sentence_files],
+    **fields,
+    num_articles=counts['articles'],
+    num_sentences=sum(shard['num_sentences'] for shard in shards),
+    num_sentences_without_spans=counts['sentences without spans'],
+    num_spans={kind: counts[f'spans: {kind}'] for kind in kinds},
+    num_sentences_cut=counts['sentences cut'],
+    num_titles_cut=counts['titles cut'],
+    num_short_blocks=counts['short blocks'],
+    max_title_len=max((s['max_title_len'] for s in shards), default=0),
+    max_body_len=max((s['max_body_len'] for s in shards), default=0),
+    fingerprint=digest.hexdigest(),
+    vocab_fingerprint=wordpiece.fingerprint,
+    vocab_size=wordpiece.size,
+    num_blocks=sum(shard['num_blocks'] for shard in shards),
+    span_kinds=list(kinds),
+    block_files=block_files,
+    sentence_files=sentence_files,
+  )
+  for path in (*digest_files, folder / PROGRESS):
+    path.unlink(missing_ok=True)
+  shutil.rmtree(folder / CHUNKS, ignore_errors=True)
+  return manifest
 
 
 def write_shard(

@@ -35,6 +35,7 @@ from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.folders import file_checksum, is_whole, read_manifest
 
+RUNNERS = ('local', 'beam')
 # Starting a process costs a second or two, which fewer bytes are not worth.
 _MIN_BYTES_FOR_WORKERS = 8 << 20
 
@@ -50,14 +51,16 @@ def prepare(
   min_block_len: int = 0,
   entities: str = 'rules',
   workers: int | None = None,
+  runner: str = 'local',
+  beam_options: Sequence[str] = (),
   console: Console | None = None,
 ) -> dict[str, Any]:
   """Makes a corpus folder of some files.
 
-  The corpus is the same whatever the number of workers. Stopped before its end
-  it leaves a folder without a manifest; called again it goes on after the last
-  shard. A folder already made of the same files with the same settings is left
-  as it is.
+  The corpus is the same whatever the runner and the number of workers. Stopped
+  before its end it leaves a folder without a manifest; called again it goes on
+  after the last shard. A folder already made of the same files with the same
+  settings is left as it is.
 
   Args:
     sources: files of articles; see data.sources for the formats. Of block
@@ -72,6 +75,8 @@ def prepare(
     workers: processes; None for one a core, or one where the files are small.
       More than one import the calling script again, as multiprocessing does:
       guard it with `if __name__ == '__main__':`.
+    runner: 'local', or 'beam' for an Apache Beam pipeline; see prepare_beam.
+    beam_options: of the pipeline, such as '--runner=FlinkRunner'.
     console: where to print; None for the terminal.
 
   Returns:
@@ -88,6 +93,10 @@ def prepare(
   _check_arguments(
     sources, vocab_size, block_len, min_block_len, entities, workers
   )
+  if runner not in RUNNERS:
+    raise UserError(
+      f'runner is {runner!r}, expected one of {", ".join(RUNNERS)}.'
+    )
   wordpiece = WordPiece.from_vocab_file(vocab) if vocab else None
   tagger = make_tagger(entities)
   identified = [_identify(Path(source)) for source in sources]
@@ -112,17 +121,24 @@ def prepare(
   with _progress(console) as progress:
     if wordpiece is None:
       wordpiece = _train(sources, vocab_size, vocab_sample_chars, progress)
-    writer = CorpusWriter(
-      folder, wordpiece, span_kinds(tagger), settings=settings
-    )
-    if writer.num_blocks:
-      console.print(
-        f'Corpus {folder} goes on after its first {writer.num_blocks:,} blocks.'
-      )
     make_packer = _PackerMaker(wordpiece, entities, block_len, min_block_len)
-    manifest = _write_corpus(
-      sources, writer, make_packer, workers, settings, progress
-    )
+    kinds = span_kinds(tagger)
+    if runner == 'beam':
+      from realm_jax.runs.prepare_beam import write_with_beam
+
+      manifest = write_with_beam(
+        sources, folder, wordpiece, kinds, make_packer, settings, beam_options
+      )
+    else:
+      writer = CorpusWriter(folder, wordpiece, kinds, settings=settings)
+      if writer.num_blocks:
+        console.print(
+          f'Corpus {folder} goes on after its first {writer.num_blocks:,} '
+          'blocks.'
+        )
+      manifest = _write_corpus(
+        sources, writer, make_packer, workers, settings, progress
+      )
   _print_summary(manifest, folder, time.monotonic() - started, console)
   return manifest
 
@@ -238,11 +254,12 @@ def _progress(console: Console) -> Progress:
   )
 
 
-def _read_articles(
+def _read_chunks(
   sources: Iterable[str], skipped: Counter[str]
-) -> Iterator[Article]:
+) -> Iterator[list[Article]]:
+  # None goes beyond its source, which a Beam pipeline reads apart.
   for source in sources:
-    yield from read_source(source, skipped)
+    yield from chunked(read_source(source, skipped))
 
 
 def _train(
@@ -251,7 +268,8 @@ def _train(
   task = progress.add_task('reading for the vocabulary', total=None, counts='')
   texts: list[str] = []
   num_chars = 0
-  for article in _read_articles(sources, Counter()):
+  chunks = _read_chunks(sources, Counter())
+  for article in itertools.chain.from_iterable(chunks):
     texts.append(f'{article.title}\n{article.text}')
     num_chars += len(texts[-1])
     progress.update(task, counts=f'{len(texts):,} articles')
@@ -273,26 +291,43 @@ def _write_corpus(
 ) -> dict[str, Any]:
   task = progress.add_task('packing blocks', total=None, counts='')
   skipped: Counter[str] = Counter()
-  num_read: int = writer.cursor or 0
-  articles = itertools.islice(_read_articles(sources, skipped), num_read, None)
-  for chunk, packed in ordered_map(make_packer, chunked(articles), workers):
-    num_read += len(chunk)
-    writer.add(packed, num_read)
+  num_done: int = writer.cursor or 0
+  chunks = itertools.islice(_read_chunks(sources, skipped), num_done, None)
+  for _, packed in ordered_map(make_packer, chunks, workers):
+    num_done += 1
+    writer.add(packed, num_done)
+    num_articles = writer.counts['articles']
     progress.update(
-      task, counts=f'{num_read:,} articles, {writer.num_blocks:,} blocks'
+      task, counts=f'{num_articles:,} articles, {writer.num_blocks:,} blocks'
     )
-  for name, number in writer.counts.items():
-    if name.startswith(SKIPPED):
-      skipped[name.removeprefix(SKIPPED)] += number
-  if not writer.num_blocks:
+  skipped += skipped_by_packers(writer.counts)
+  check_not_empty(writer.num_blocks, sources, skipped)
+  return writer.finish(
+    settings=settings, num_skipped=dict(sorted(skipped.items()))
+  )
+
+
+def skipped_by_packers(counts: Counter[str]) -> Counter[str]:
+  """What packers left out, by reason."""
+  return Counter(
+    {
+      name.removeprefix(SKIPPED): number
+      for name, number in counts.items()
+      if name.startswith(SKIPPED)
+    }
+  )
+
+
+def check_not_empty(
+  num_blocks: int, sources: Sequence[str], skipped: Counter[str]
+) -> None:
+  """Raises UserError, with the reasons, if nothing is left of the sources."""
+  if not num_blocks:
     reasons = ', '.join(f'{n} {why}' for why, n in skipped.items()) or 'none'
     raise UserError(
       f'{", ".join(map(str, sources))} gave no block: expected articles with '
       f'text. Left out: {reasons}.'
     )
-  return writer.finish(
-    settings=settings, num_skipped=dict(sorted(skipped.items()))
-  )
 
 
 def _print_summary(

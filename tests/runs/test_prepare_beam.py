@@ -1,0 +1,71 @@
+"""The corpus of a Beam pipeline is that of one machine."""
+
+import json
+
+import pytest
+import tiny
+
+from realm_jax.data import corpus_writer, packing
+from realm_jax.data.corpus import Corpus
+from realm_jax.errors import UserError
+from realm_jax.runs.prepare import prepare
+
+prepare_beam = pytest.importorskip('realm_jax.runs.prepare_beam')
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+  """Several shards, each of several chunks."""
+  monkeypatch.setattr(corpus_writer, 'SHARD_SIZE', 30)
+  monkeypatch.setattr(prepare_beam, 'SHARD_SIZE', 30)
+  monkeypatch.setattr(packing, '_CHUNK_ARTICLES', 4)
+
+
+@pytest.fixture
+def sources(tmp_path):
+  """Two files, with an article that is skipped and one of many blocks."""
+  rows = [*tiny.documents(), {'title': 'None', 'text': '  '}]
+  more = [{'title': 'Long', 'text': 'Ada Quist left in 1850. ' * 99}]
+  return [
+    str(tiny.write_lines(tmp_path / name, content))
+    for name, content in (('a.jsonl', rows), ('b.jsonl', [*more, *rows[:7]]))
+  ]
+
+
+def run(sources, folder, **settings):
+  prepare(
+    sources,
+    str(folder),
+    vocab_size=250,
+    block_len=40,
+    console=tiny.quiet(),
+    **settings,
+  )
+  corpus = Corpus.open(folder, verify=True)
+  manifest = dict(corpus.manifest)
+  del manifest['command']
+  return manifest, sorted(path.name for path in folder.iterdir())
+
+
+def test_both_make_the_same_files(sources, tmp_path):
+  local = run(sources, tmp_path / 'local')
+  assert len(local[0]['block_files']) > 2
+  assert local == run(sources, tmp_path / 'beam', runner='beam')
+
+
+def test_a_stopped_pipeline_packs_nothing_twice(sources, tmp_path, monkeypatch):
+  expected = run(sources, tmp_path / 'local')
+  folder = tmp_path / 'beam'
+  with monkeypatch.context() as stopped, pytest.raises(ZeroDivisionError):
+    stopped.setattr(prepare_beam, '_plan', lambda folder: 1 / 0)
+    run(sources, folder, runner='beam')
+  assert list(folder.glob('chunks/*.arrow'))
+  monkeypatch.setattr(prepare_beam, '_save', lambda path, packed: 1 / 0)
+  assert run(sources, folder, runner='beam') == expected
+
+
+def test_nothing_left_is_said(tmp_path):
+  path = tmp_path / 'empty.jsonl'
+  path.write_text(json.dumps({'title': 'A', 'text': ' '}))
+  with pytest.raises(UserError, match=r'gave no block.*1 no text'):
+    run([str(path)], tmp_path / 'corpus', runner='beam')

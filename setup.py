@@ -31,6 +31,7 @@ EXTRAS = {
     'tensorflow~=2.20.0',
     'tensorflow-text~=2.20.0',
     'tensorflow-datasets>=4.9.9',
+    'importlib_resources>=6',  # which writing with TFDS needs and it omits
     'seqio>=0.0.20',
     # seqio reads its protocol buffers: those of 0.2.3 need protobuf 7, which
     # apache-beam refuses.

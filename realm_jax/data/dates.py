@@ -1,61 +1,44 @@
-"""Written dates found by rule."""
+"""Written dates found by rule.
 
-# ruff: noqa: RUF001 (dashes of ranges are meant)
+A date is found whole: with its weekday, with "early", "mid" or "late", with its
+season, with BC or AD; not with "in", "the", "circa" or "beginning of".
+
+A range is one date where a dash, "to", "through" or "until" stands in it and
+its ends are years, decades, or days or months that share what follows
+("1914-18", "1920s to 1930s", "14-16 March 1432", "June-July 1944"). Ends that
+name a day or year of their own beside the month are two dates ("10 June 1899 -
+12 May 1955"). "And" and "or" stand between two dates ("between 1914 and
+1918"), unless the first alone would be none: "May and June
+1914", "18th and 19th centuries" and "480 and 323 BC" are one each.
+
+No dates are: months, seasons and weekdays without a day or year, "9/11",
+feasts, "the 60s" without an apostrophe or a century (they are ages and degrees
+as often), and what is only so long ago ("the last decade").
+"""
+
+# ruff: noqa: RUF001 (typographic apostrophes are meant)
 import re
 
-from realm_jax.data.spans import Span
+from realm_jax.data.date_context import is_year
+from realm_jax.data.date_patterns import (
+  AHEAD,
+  AHEAD_OF_DAY,
+  AHEAD_OF_YEAR,
+  CENTURIES,
+  CENTURY_WORD,
+  DATES,
+  START,
+)
+from realm_jax.data.spans import Span, merge_spans
 
 DATE = 'DATE'
-_MONTH = (
-  r'(?:January|February|March|April|May|June|July|August|September|October'
-  r'|November|December|(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.?)'
+# Characters to look back for what stands ahead of a date.
+_LOOK_BACK = 48
+# "Alaska's first century", "his third century of the season".
+_OWNED = re.compile(
+  r"(?:\b(?:his|her|its|their|our|my)|['’]s|s['’]) (?:early )?$"
 )
-_DAY = r'(?:[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?'
-_ERA = r'(?:\s?(?:BCE|BC|CE|AD|B\.C\.E?\.?|A\.D\.|C\.E\.))'
-_YEAR = r'(?:[12]\d{3}(?![\d%])(?!,\d)(?!\.\d)(?!\s?-\s?[a-z]))'
-# A year of one to four digits is one where an era or a whole date says so.
-_ANY_YEAR = rf'(?:\d{{1,4}}{_ERA}|AD\s\d{{1,4}}|A\.D\.\s\d{{1,4}}|{_YEAR})'
-_DASH = r'(?:\s?[-–—]\s?)'
-_CENTURY = (
-  r'(?:(?:\d{1,2}(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth'
-  r'|seventh|eighth|ninth|tenth|eleventh|twelfth|thirteenth|fourteenth'
-  r'|fifteenth|sixteenth|seventeenth|eighteenth|nineteenth|twentieth'
-  r'|twenty-first)[\s-](?:century|centuries|millennium)' + f'{_ERA}?)'
-)
-_DATES = re.compile(
-  rf"""(?<![\w.,/$£€#-])(?:
-    # 14 March 1432, 14th of March 1432, 14-16 March 1432, 14 March
-    {_DAY}(?:{_DASH}{_DAY})?\s(?:of\s)?{_MONTH}(?:\s?,?\s{_ANY_YEAR})?
-    # March 14, 1432; March 14-16, 1432; March 14; March 1432
-  | {_MONTH}\s{_DAY}(?:{_DASH}{_DAY})?(?!\d)(?:\s?,\s{_ANY_YEAR})?
-  | {_MONTH}(?:{_DASH}{_MONTH})?(?:\s?,|\sof)?\s{_ANY_YEAR}
-    # 19th century, sixteenth century BC
-  | {_CENTURY}
-    # 1920s, 1920s-1930s, '60s
-  | (?:1\d|20)\d0(?:'|’)?s(?:{_DASH}(?:(?:1\d|20)?\d0(?:'|’)?s))?
-    # 480-323 BC
-  | \d{{1,4}}(?:{_DASH}|\sto\s)\d{{1,4}}{_ERA}
-    # 1914-1918, 1914-18, 1914 to 1918; 44 BC, AD 79; 1432
-  | {_ANY_YEAR}(?:(?:{_DASH}|\sto\s){_ANY_YEAR}|[-–/]\d\d(?!\d))?
-  )(?![\w%])""",
-  re.VERBOSE,
-)
-_BARE_NUMBER = re.compile(r'\d{4}$')
-# "1,500 of 2000 people" and "2000 metres" hold no years.
-_COUNTED = re.compile(
-  r'\s?(?:people|persons|men|women|soldiers|troops|inhabitants|students'
-  r'|members|years|days|hours|miles|km|kilomet\w+|met(?:re|er)s?|m|ft|feet'
-  r'|acres|hectares|tons?|tonnes?|kg|kilograms?|pounds?|lbs?|dollars|euros'
-  r'|copies|units|points?|votes|seats|times|words|pages|species|hp|MHz|GHz'
-  r'|kHz|Hz|MB|GB|KB|bytes?|bits?|volts?|watts?|K|°|percent|per|sq|square'
-  r'|or\smore|others?|different|million|billion)\b'
-)
-_NOT_BEFORE = re.compile(
-  r'(?:\b(?:No\.|number|nearly|almost|roughly|approximately|exactly|over\sthan'
-  r'|more\sthan|less\sthan|fewer\sthan|at\sleast|up\sto|US|mph|[A-Z]{2,}'
-  r'|page|pp?\.|room|flight|model|series|Windows|NGC|route|highway|ISO|RFC)'
-  r'|[=×+*<>≈~])\s?$'
-)
+_COUNTED_CENTURY = re.compile(r'(?:first|second|third) century$')
 
 
 def find_dates(text: str) -> list[Span]:
@@ -63,20 +46,58 @@ def find_dates(text: str) -> list[Span]:
 
   A bare number of four digits is a year unless what stands around it says that
   something is counted or numbered.
+
+  Args:
+    text: any text; no date crosses a line's end.
+
+  Returns:
+    Spans in order, without overlap.
   """
-  spans = []
-  for match in _DATES.finditer(text):
-    bare = _BARE_NUMBER.match(match[0])
-    if bare and not _is_year(text, match):
+  dates = []
+  stop = 0
+  for place in START.finditer(text):
+    if place.start() < stop:
       continue
-    spans.append(Span(match.start(), match.end(), DATE))
-  return spans
+    match = DATES.match(text, place.start())
+    if match:
+      start = _start_of_date(text, match, stop)
+      stop = match.end()
+      if start is not None:
+        dates.append(Span(start, stop, DATE))
+  centuries = _find_centuries(text)
+  return merge_spans(dates, centuries) if centuries else dates
 
 
-def _is_year(text: str, match: re.Match) -> bool:
-  if not 1000 <= int(match[0]) <= 2099:
-    return False
-  if _COUNTED.match(text, match.end()):
-    return False
-  before = text[max(0, match.start() - 16) : match.start()]
-  return not _NOT_BEFORE.search(before)
+def _start_of_date(text: str, match: re.Match, stop: int) -> int | None:
+  """Where a date begins, not before stop; None if it is none after all."""
+  start = match.start()
+  kind = match.lastgroup
+  # Slices and not search(text, position): $ must be where the match begins.
+  before = text[max(stop, start - _LOOK_BACK) : start]
+  if kind == 'day':
+    ahead = AHEAD_OF_DAY.search(before)
+  elif kind in ('bare', 'short') and (ahead := AHEAD_OF_YEAR.search(before)):
+    return start - len(ahead[0])
+  elif kind == 'short' or (
+    kind == 'bare' and not is_year(text, start, match.end())
+  ):
+    return None
+  else:
+    ahead = AHEAD.search(before)
+  return start - len(ahead[0]) if ahead else start
+
+
+def _find_centuries(text: str) -> list[Span]:
+  centuries = []
+  stop = 0
+  for word in CENTURY_WORD.finditer(text):
+    first = max(stop, word.start() - _LOOK_BACK)
+    match = CENTURIES.search(text, first, word.end() + _LOOK_BACK)
+    if match and match.start() < word.start():
+      owned = _COUNTED_CENTURY.search(match[0]) and _OWNED.search(
+        text[max(0, match.start() - 16) : match.start()]
+      )
+      stop = match.end()
+      if not owned:
+        centuries.append(Span(match.start(), stop, DATE))
+  return centuries

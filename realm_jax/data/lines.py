@@ -7,6 +7,7 @@ import bz2
 import gzip
 import json
 import lzma
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,7 +19,8 @@ _OPENERS = (
   (b'\x1f\x8b', gzip.open),
   (b'\xfd7zXZ\x00', lzma.open),
 )
-_DAMAGED = (EOFError, OSError, lzma.LZMAError)
+_DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error)
+MAX_LINE_BYTES = 1 << 23  # decompressed; so that no file fills the memory
 
 
 def open_bytes(path: str | Path) -> BinaryIO:
@@ -26,20 +28,27 @@ def open_bytes(path: str | Path) -> BinaryIO:
 
   Raises:
     FileNotFoundError: there is no such file.
-    UserError: it is a folder, or cannot be read.
+    UserError: it is a folder or a pipe, or cannot be read.
   """
   path = Path(path)
-  if path.is_dir():
-    raise UserError(f'{path} is a folder, expected a file.')
-  if not path.exists():
-    raise FileNotFoundError(f'{path} does not exist: expected a file.')
   try:
+    if path.is_dir():
+      raise UserError(f'{path} is a folder, expected a file.')
+    if not path.exists():
+      raise FileNotFoundError(f'{path} does not exist: expected a file.')
+    if not path.is_file():
+      raise UserError(
+        f'{path} is a pipe or a device, expected a file: it is read more than '
+        'once.'
+      )
     with open(path, 'rb') as stream:
       head = stream.read(8)
     for magic, opener in _OPENERS:
       if head.startswith(magic):
         return cast(BinaryIO, opener(path, 'rb'))
     return open(path, 'rb')
+  except FileNotFoundError:
+    raise
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error}.') from error
 
@@ -72,18 +81,24 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
   Raises:
     FileNotFoundError: there is no such file.
-    UserError: it is truncated, damaged or not UTF-8.
+    UserError: it is truncated, damaged or not UTF-8; a line is longer than
+      MAX_LINE_BYTES.
   """
   with open_bytes(path) as stream:
     number = 0
     while True:
       number += 1
       try:
-        line = stream.readline()
+        line = stream.readline(MAX_LINE_BYTES + 1)
       except _DAMAGED as error:
         raise _damaged(path, error, f', line {number}') from error
       if not line:
         return
+      if len(line) > MAX_LINE_BYTES:
+        raise UserError(
+          f'{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes. '
+          'Expected text in lines of at most that length: cut it.'
+        )
       try:
         text = line.decode('utf-8')
       except UnicodeDecodeError as error:
@@ -116,7 +131,7 @@ def read_json_lines(
       continue
     try:
       row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise UserError(
         f'{path}, line {number}: not JSON ({error}). Expected {expected}, one '
         'a line.'
@@ -144,7 +159,7 @@ def read_json(path: str | Path, expected: str) -> Any:
       f'{path}: invalid UTF-8 at byte {error.start}, expected {expected} in '
       'UTF-8.'
     ) from error
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(
       f'{path}: not JSON ({error}). Expected {expected}.'
     ) from error

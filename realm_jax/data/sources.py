@@ -1,26 +1,27 @@
-"""Articles from files: one reader a format, all of them streams."""
+"""Articles from files, folders and data sets: the door to all of them.
+
+Every reader is a stream. Which files of a folder are read is said in
+data.source_folders, how formats are told apart in data.source_formats.
+"""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from realm_jax.data.block_records import (
-  NPY_MAGIC,
-  TFRECORD_SUFFIXES,
-  read_block_records,
+from realm_jax.data.lines import read_head
+from realm_jax.data.source_folders import list_files, one_split, relative_name
+from realm_jax.data.source_formats import FORMATS, Format, find_format
+from realm_jax.data.tfds_sources import (
+  TFDS_PREFIX,
+  identify_tfds,
+  read_tfds,
 )
-from realm_jax.data.lines import read_head, read_json_lines
-from realm_jax.data.squad import is_squad, read_squad
 from realm_jax.errors import UserError
+from realm_jax.folders import file_checksum
 
-_EXPECTED_LINE = '{"title": ..., "text": ...}'
-_FORMATS = (
-  'JSON lines {"title", "text"} or {"title", "paragraph"}, SQuAD 1.1 JSON, or '
-  'a MediaWiki XML dump; plain or compressed with bz2, gzip or xz; or the '
-  'block records of REALM or ORQA, .npy or .tfr'
-)
+_ONE_KIND = f'Expected files of one kind: {FORMATS}.'
 
 
 class Article(NamedTuple):
@@ -38,101 +39,147 @@ class Article(NamedTuple):
   is_block: bool = False
 
 
+class _Source(NamedTuple):
+  """What a path leads to: files of one format, in the order to read them."""
+
+  format: Format
+  files: list[Path]
+  left_out: Counter[str]
+
+
 def read_source(
   path: str | Path, skipped: Counter[str] | None = None
 ) -> Iterator[Article]:
-  """Reads the articles of a file, whatever its format.
+  """Reads the articles of a source, whatever its format.
 
-  JSON lines with "text" give an article a line, those with "paragraph" (as
-  question sets with their paragraph have) too, but a paragraph that comes
-  again under its title is skipped. SQuAD gives an article per title, its
-  paragraphs together. A dump gives its articles as plain text. Block records
-  are blocks already: see data.block_records.
+  JSON lines (WikiExtractor's too), rows of Parquet and Arrow, and .txt files
+  give an article each; a dump gives its articles as plain text; SQuAD an
+  article per title, its paragraphs together; a table of DPR the articles that
+  its rows were cut from. Block records are blocks already: see
+  data.block_records. The readers' modules say more.
 
   Args:
-    path: the file.
+    path: a file; a folder, all of whose files are read, sorted, and are of one
+      kind; or a data set, tfds:NAME[:VERSION][:SPLIT].
     skipped: pages left out are counted here, by reason.
 
   Returns:
-    An iterator over the articles. It holds one article at a time, except that
-    SQuAD is read whole, and of paragraphs 16 bytes each are kept.
+    An iterator over the articles. It holds a few at a time, except that SQuAD
+    is read whole, and of paragraphs in JSON lines 16 bytes each are kept.
 
   Raises:
-    FileNotFoundError: there is no such file.
+    FileNotFoundError: there is no such file, folder or data set.
+    ImportError: what reads it is not installed.
     UserError: its format is unknown, or it is damaged; names file and line.
   """
-  path = Path(path)
   skipped = Counter() if skipped is None else skipped
   # Checked here and not at the first article, so that of many sources a bad
   # one is found before any is read.
-  reader = _find_reader(path)
-  return (
-    article
-    for article in reader(path, skipped)
-    if article.is_block or _has_text(article, skipped)
-  )
+  if str(path).startswith(TFDS_PREFIX):
+    return _with_text(read_tfds(str(path), skipped), skipped)
+  return _read(_find(Path(path)), skipped)
 
 
-def _find_reader(path: Path) -> Any:
-  head = read_head(path).lstrip()
-  if head.startswith(NPY_MAGIC) or (head and path.suffix in TFRECORD_SUFFIXES):
-    return _read_blocks
-  if not head:
-    raise UserError(f'{path} is empty: expected {_FORMATS}.')
-  if head.startswith(b'<'):
-    from realm_jax.data.wikipedia import read_dump
+def identify_source(source: str | Path) -> dict[str, Any]:
+  """What a source is, wherever it lies; also checks that it can be read.
 
-    return lambda path, skipped: (
-      Article(*page) for page in read_dump(path, skipped)
+  Args:
+    source: as for read_source.
+
+  Returns:
+    {'name', 'bytes', 'sha256'}. A folder's digest is over the names and the
+    digests of the files that are read; a data set's is that of its
+    dataset_info.json.
+
+  Raises:
+    See read_source.
+  """
+  if str(source).startswith(TFDS_PREFIX):
+    return identify_tfds(str(source))
+  path = Path(source)
+  found = _find(path)
+  try:
+    checksums = [file_checksum(file) for file in found.files]
+    num_bytes = sum(file.stat().st_size for file in found.files)
+  except OSError as error:
+    raise UserError(f'{path} cannot be read: {error}.') from error
+  if not path.is_dir():
+    return {'name': path.name, 'bytes': num_bytes, 'sha256': checksums[0]}
+  digest = hashlib.sha256()
+  for file, checksum in zip(found.files, checksums, strict=True):
+    digest.update(f'{relative_name(path, file)}\0{checksum}\n'.encode())
+  return {
+    'name': path.resolve().name,
+    'bytes': num_bytes,
+    'sha256': digest.hexdigest(),
+  }
+
+
+def _find(path: Path) -> _Source:
+  if path.is_dir():
+    return _find_in_folder(path)
+  head = read_head(path)
+  if not head.strip():
+    raise UserError(f'{path} is empty: expected {FORMATS}.')
+  form = find_format(path, head)
+  if form is None:
+    raise UserError(
+      f'{path} begins with {head.lstrip()[:20]!r}, which is no format known '
+      f'here. Expected {FORMATS}.'
     )
-  if is_squad(path):
-    return _read_squad
-  if head.startswith(b'{'):
-    return _read_json_lines
-  raise UserError(
-    f'{path} begins with {head[:20]!r}, which is no format known here. '
-    f'Expected {_FORMATS}.'
-  )
+  form.check(path)
+  return _Source(form, [path], Counter())
 
 
-def _read_blocks(path: Path, skipped: Counter[str]) -> Iterator[Article]:
-  del skipped  # nothing is left out: rows must not move
-  for text in read_block_records(path):
-    yield Article('', text, is_block=True)
+def _find_in_folder(folder: Path) -> _Source:
+  listing = list_files(folder)
+  left_out = listing.left_out
+  by_format: dict[Format | None, list[Path]] = {}
+  for path in listing.files:
+    head = read_head(path)
+    if head.strip():
+      by_format.setdefault(find_format(path, head), []).append(path)
+    else:
+      left_out['empty file'] += 1
+  if not by_format:
+    reasons = ', '.join(f'{n} {why}' for why, n in left_out.items())
+    raise UserError(
+      f'{folder} holds nothing to read ({reasons or "no files"}). {_ONE_KIND}'
+    )
+  if len(by_format) > 1 or None in by_format:
+    kinds = ', '.join(
+      f'{len(files)} {form.name if form else "of no known format"} '
+      f'({relative_name(folder, files[0])})'
+      for form, files in by_format.items()
+    )
+    raise UserError(
+      f'{folder} holds {kinds}. {_ONE_KIND} Name the files to read, or move '
+      'the others away.'
+    )
+  ((form, files),) = by_format.items()
+  assert form is not None
+  if form.has_splits:
+    files = one_split(folder, files)
+  for path in files:
+    form.check(path)
+  return _Source(form, files, left_out)
 
 
-def _has_text(article: Article, skipped: Counter[str]) -> bool:
-  if article.text and not article.text.isspace():
-    return True
-  skipped['no text'] += 1
-  return False
+def _read(source: _Source, skipped: Counter[str]) -> Iterator[Article]:
+  skipped.update(source.left_out)
+  for path in source.files:
+    pages = source.format.read(path, skipped)
+    if source.format.has_blocks:
+      yield from (Article(title, text, True) for title, text in pages)
+    else:
+      yield from _with_text(pages, skipped)
 
 
-def _read_json_lines(path: Path, skipped: Counter[str]) -> Iterator[Article]:
-  seen: set[bytes] = set()
-  for number, row in read_json_lines(path, _EXPECTED_LINE):
-    is_paragraph = 'text' not in row and 'paragraph' in row
-    title = row.get('title', '')
-    text = row.get('paragraph' if is_paragraph else 'text')
-    if not isinstance(text, str) or not isinstance(title, str):
-      field = 'title' if isinstance(text, str) else 'text'
-      found = repr(row[field])[:40] if field in row else 'missing'
-      raise UserError(
-        f'{path}, line {number}: "{field}" is {found}, expected a string: '
-        f'{_EXPECTED_LINE}, one a line.'
-      )
-    if is_paragraph:
-      digest = hashlib.blake2b(
-        f'{title}\n{text}'.encode('utf-8', 'surrogatepass'), digest_size=16
-      ).digest()
-      if digest in seen:
-        skipped['paragraph seen before'] += 1
-        continue
-      seen.add(digest)
-    yield Article(title, text)
-
-
-def _read_squad(path: Path, skipped: Counter[str]) -> Iterator[Article]:
-  del skipped  # nothing is left out
-  for title, paragraphs, _ in read_squad(path):
-    yield Article(title, '\n'.join(paragraphs))
+def _with_text(
+  pages: Iterable[tuple[str, str]], skipped: Counter[str]
+) -> Iterator[Article]:
+  for title, text in pages:
+    if text and not text.isspace():
+      yield Article(title, text)
+    else:
+      skipped['no text'] += 1

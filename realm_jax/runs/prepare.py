@@ -30,10 +30,10 @@ from realm_jax.data.packing import (
   span_kinds,
 )
 from realm_jax.data.pool import num_cores, ordered_map
-from realm_jax.data.sources import Article, read_source
+from realm_jax.data.sources import Article, identify_source, read_source
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import file_checksum, is_whole, read_manifest
+from realm_jax.folders import is_whole, read_manifest
 
 RUNNERS = ('local', 'beam')
 # Starting a process costs a second or two, which fewer bytes are not worth.
@@ -99,7 +99,7 @@ def prepare(
     )
   wordpiece = WordPiece.from_vocab_file(vocab) if vocab else None
   tagger = make_tagger(entities)
-  identified = [_identify(Path(source)) for source in sources]
+  identified = [identify_source(source) for source in sources]
   settings: dict[str, Any] = {
     'block_len': block_len,
     'min_block_len': min_block_len,
@@ -187,16 +187,6 @@ def _check_arguments(
     raise UserError(f'vocab_size is {vocab_size}, expected a positive number.')
   if workers is not None and workers < 1:
     raise UserError(f'workers is {workers}, expected at least 1.')
-
-
-def _identify(source: Path) -> dict[str, Any]:
-  """What a source is, whatever folder it lies in; also checks its format."""
-  read_source(source)
-  return {
-    'name': source.name,
-    'bytes': source.stat().st_size,
-    'sha256': file_checksum(source),
-  }
 
 
 def _already_made(

@@ -30,8 +30,6 @@ from realm_jax.folders import make_folder, read_json, write_json
 from realm_jax.optional import require
 from realm_jax.runs.prepare import check_not_empty, skipped_by_packers
 
-beam: Any = require('apache_beam', 'data')
-
 _SKIPPED = 'skipped-{:05d}.json'
 _SHARD = 'shard-{:05d}.json'
 _MADE_OF = 'made_of.json'
@@ -82,6 +80,7 @@ def write_with_beam(
   Returns:
     The manifest.
   """
+  beam: Any = require('apache_beam', 'data')
   chunks_folder = make_folder(folder / CHUNKS)
   made_of = {'settings': settings, 'vocab': wordpiece.fingerprint}
   path = chunks_folder / _MADE_OF
@@ -98,7 +97,7 @@ def write_with_beam(
       | beam.Create(list(enumerate(map(str, sources))))
       | beam.FlatMap(_read_chunks, folder=chunks_folder)
       | beam.Reshuffle()
-      | beam.ParDo(_Pack(make_packer, chunks_folder))
+      | beam.ParDo(_pack_fn(beam, make_packer, chunks_folder))
     )
   shards, counts = _plan(chunks_folder)
   with beam.Pipeline(argv=list(options)) as pipeline:
@@ -137,21 +136,18 @@ def _read_chunks(
   write_json(folder / _SKIPPED.format(number), dict(skipped))
 
 
-class _Pack(beam.DoFn):
-  """Packs chunks, each into a file."""
+def _pack_fn(beam: Any, make_packer: Callable[[], Packer], folder: Path) -> Any:
+  """A DoFn that packs chunks, each into a file."""
 
-  def __init__(self, make_packer: Callable[[], Packer], folder: Path):
-    self._make_packer = make_packer
-    self._folder = folder
+  class Pack(beam.DoFn):
+    def setup(self) -> None:  # loads the tagger, once a worker
+      self._packer = make_packer()
 
-  def setup(self) -> None:
-    """Loads the tagger, once a worker."""
-    self._packer = self._make_packer()
+    def process(self, element: tuple[_Chunk, list[Article]]) -> None:
+      chunk, articles = element
+      _save(_Chunk(*chunk).path(folder), self._packer(articles))
 
-  def process(self, element: tuple[_Chunk, list[Article]]) -> None:
-    """Packs one chunk."""
-    chunk, articles = element
-    _save(_Chunk(*chunk).path(self._folder), self._packer(articles))
+  return Pack()
 
 
 def _save(path: Path, packed: PackedChunk) -> None:

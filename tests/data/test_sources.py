@@ -1,4 +1,5 @@
 import bz2
+import gzip
 import json
 from collections import Counter
 
@@ -105,3 +106,29 @@ def test_unknown_formats_are_refused_before_reading(tmp_path, content, message):
 def test_a_missing_file_is_found_before_reading(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'none.jsonl does not exist'):
     read_source(tmp_path / 'none.jsonl')
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (b'{"text": "' + b'x' * 10_000_000 + b'"}', 'longer than 8,388,608 bytes'),
+    (b'{"text": ' + b'[' * 100_000, 'not JSON .*recursion'),
+    (b'{"text": "a\0b"}', 'not JSON .*control character'),
+    (b'{"text": "caf\xe9"}', 'invalid UTF-8 at byte 13'),
+  ],
+)
+def test_lines_that_cannot_be_read_are_refused(tmp_path, content, message):
+  path = tmp_path / 'a.jsonl'
+  path.write_bytes(b'{"text": "One."}\n' + content)
+  with pytest.raises(UserError, match=f'a.jsonl, line 2: {message}'):
+    list(read_source(path))
+
+
+def test_damage_within_compressed_data_is_refused(tmp_path):
+  rows = b''.join(b'{"text": "%d"}\n' % i**5 for i in range(20_000))
+  content = bytearray(gzip.compress(rows))
+  content[50_000:50_040] = b'\xff' * 40
+  path = tmp_path / 'a.jsonl.gz'
+  path.write_bytes(content)
+  with pytest.raises(UserError, match=r'a.jsonl.gz.*(damaged|not JSON|UTF-8)'):
+    list(read_source(path))

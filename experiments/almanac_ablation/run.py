@@ -24,8 +24,10 @@ REFERENCE = 'salient_span'
 # row -> what differs from the quickstart's PretrainConfig
 ROWS: dict[str, dict] = {
   'salient_span': {},
-  'random_span': {'masking': 'random_span'},
-  'random_token': {'masking': 'random_token'},
+  # also those that no other block restates
+  'all_salient_spans': {'restated_only': False},
+  'random_span': {'masking': 'random_span', 'restated_only': False},
+  'random_token': {'masking': 'random_token', 'restated_only': False},
   'never_refreshed': {'refresh_every': 0},
   'frozen_retriever': {'train_retriever': False, 'refresh_every': 0},
 }

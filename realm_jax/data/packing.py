@@ -100,6 +100,7 @@ class Packer:
     """The blocks of an article that are kept; counts what is not."""
     if article.is_block:
       return [whole_block(article.text, self.wordpiece)]
+    article = article.plain()
     packed = pack_blocks(
       clean_text(article.title).replace('\n', ' '),
       clean_text(article.text),

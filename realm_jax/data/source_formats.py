@@ -44,6 +44,7 @@ class Format(NamedTuple):
     read: from a file and a counter of what is left out to titles and texts.
     check: raises UserError if a file of this format cannot be read.
     has_blocks: each text is a block as it stands.
+    has_wikitext: each text is still wikitext.
     has_splits: files of a folder may be parts of several data sets.
   """
 
@@ -51,6 +52,7 @@ class Format(NamedTuple):
   read: Callable[[Path, Counter[str]], Pages]
   check: Callable[[Path], None] = _no_check
   has_blocks: bool = False
+  has_wikitext: bool = False
   has_splits: bool = False
 
 
@@ -74,7 +76,7 @@ def _read_dump(path: Path, skipped: Counter[str]) -> Pages:
 _ARROW = Format('Arrow', read_arrow, check_columns, has_splits=True)
 _BLOCKS = Format('block records', _read_blocks, has_blocks=True)
 _DPR = Format('a table of DPR', read_dpr)
-_DUMP = Format('MediaWiki XML', _read_dump)
+_DUMP = Format('MediaWiki XML', _read_dump, has_wikitext=True)
 _JSON_LINES = Format('JSON lines', read_json_articles)
 _PARQUET = Format('Parquet', read_arrow, check_columns, has_splits=True)
 _SQUAD = Format('SQuAD JSON', _read_squad)

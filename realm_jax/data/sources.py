@@ -32,11 +32,21 @@ class Article(NamedTuple):
     text: paragraphs separated by line ends.
     is_block: it is one block as it stands, whatever its length, and its place
       among the others is its row in a table of embeddings.
+    is_wikitext: its text is still to be made of wikitext.
   """
 
   title: str
   text: str
   is_block: bool = False
+  is_wikitext: bool = False
+
+  def plain(self) -> 'Article':
+    """The article with its text made of wikitext, if that is what it has."""
+    if not self.is_wikitext:
+      return self
+    from realm_jax.data.wikitext import plain_text
+
+    return Article(self.title, plain_text(self.text))
 
 
 class _Source(NamedTuple):
@@ -48,7 +58,9 @@ class _Source(NamedTuple):
 
 
 def read_source(
-  path: str | Path, skipped: Counter[str] | None = None
+  path: str | Path,
+  skipped: Counter[str] | None = None,
+  with_wikitext: bool = False,
 ) -> Iterator[Article]:
   """Reads the articles of a source, whatever its format.
 
@@ -62,6 +74,8 @@ def read_source(
     path: a file; a folder, all of whose files are read, sorted, and are of one
       kind; or a data set, tfds:NAME[:VERSION][:SPLIT].
     skipped: pages left out are counted here, by reason.
+    with_wikitext: leave the articles of a dump as wikitext, the making of text
+      to others: it takes most of the time.
 
   Returns:
     An iterator over the articles. It holds a few at a time, except that SQuAD
@@ -76,8 +90,12 @@ def read_source(
   # Checked here and not at the first article, so that of many sources a bad
   # one is found before any is read.
   if str(path).startswith(TFDS_PREFIX):
-    return _with_text(read_tfds(str(path), skipped), skipped)
-  return _read(_find(Path(path)), skipped)
+    pages = read_tfds(str(path), skipped)
+    return _with_text((Article(*page) for page in pages), skipped)
+  articles = _read(_find(Path(path)), skipped)
+  if with_wikitext:
+    return articles
+  return _with_text((article.plain() for article in articles), skipped)
 
 
 def identify_source(source: str | Path) -> dict[str, Any]:
@@ -167,19 +185,21 @@ def _find_in_folder(folder: Path) -> _Source:
 
 def _read(source: _Source, skipped: Counter[str]) -> Iterator[Article]:
   skipped.update(source.left_out)
+  form = source.format
   for path in source.files:
-    pages = source.format.read(path, skipped)
-    if source.format.has_blocks:
-      yield from (Article(title, text, True) for title, text in pages)
-    else:
-      yield from _with_text(pages, skipped)
+    articles = (
+      Article(title, text, form.has_blocks, form.has_wikitext)
+      for title, text in form.read(path, skipped)
+    )
+    yield from _with_text(articles, skipped)
 
 
 def _with_text(
-  pages: Iterable[tuple[str, str]], skipped: Counter[str]
+  articles: Iterable[Article], skipped: Counter[str]
 ) -> Iterator[Article]:
-  for title, text in pages:
-    if text and not text.isspace():
-      yield Article(title, text)
+  """Articles with some text; blocks keep their place whatever they hold."""
+  for article in articles:
+    if article.is_block or (article.text and not article.text.isspace()):
+      yield article
     else:
       skipped['no text'] += 1

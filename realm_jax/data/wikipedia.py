@@ -1,4 +1,4 @@
-"""A MediaWiki dump -> articles, streamed.
+"""A MediaWiki dump -> its articles, streamed.
 
 The XML is parsed by expat with no external entity ever fetched; a document
 type declaration, which no dump has, is refused, and with it every entity that
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from xml.parsers import expat
 
 from realm_jax.data.lines import read_chunks
-from realm_jax.data.wikitext import plain_text
 from realm_jax.errors import UserError
 
 _FIELDS = frozenset(('title', 'ns', 'model', 'text'))
@@ -51,14 +50,14 @@ class Page(NamedTuple):
 def read_dump(
   path: str | Path, skipped: Counter[str]
 ) -> Iterator[tuple[str, str]]:
-  """Reads the articles of a dump as plain text.
+  """Reads the articles of a dump as they stand there.
 
   Args:
     path: pages-articles.xml, plain or compressed.
     skipped: pages left out are counted here, by reason.
 
   Yields:
-    Title and text; the text's paragraphs are separated by line ends.
+    Title and wikitext; wikitext.plain_text makes text of it.
 
   Raises:
     UserError: it is truncated, damaged, or no MediaWiki dump.
@@ -67,7 +66,7 @@ def read_dump(
     if reason := reason_to_skip(page):
       skipped[reason] += 1
     else:
-      yield page.title, plain_text(page.wikitext)
+      yield page.title, page.wikitext
 
 
 def reason_to_skip(page: Page) -> str | None:

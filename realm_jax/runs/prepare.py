@@ -249,7 +249,7 @@ def _read_chunks(
 ) -> Iterator[list[Article]]:
   # None goes beyond its source, which a Beam pipeline reads apart.
   for source in sources:
-    yield from chunked(read_source(source, skipped))
+    yield from chunked(read_source(source, skipped, with_wikitext=True))
 
 
 def _train(
@@ -260,7 +260,7 @@ def _train(
   num_chars = 0
   chunks = _read_chunks(sources, Counter())
   for article in itertools.chain.from_iterable(chunks):
-    texts.append(f'{article.title}\n{article.text}')
+    texts.append(f'{article.title}\n{article.plain().text}')
     num_chars += len(texts[-1])
     progress.update(task, counts=f'{len(texts):,} articles')
     if num_chars >= sample_chars:

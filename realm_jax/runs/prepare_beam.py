@@ -129,10 +129,11 @@ def _read_chunks(
   """The chunks of a source that are not packed yet."""
   number, source = numbered
   skipped: Counter[str] = Counter()
-  for i, articles in enumerate(chunked(read_source(source, skipped))):
+  articles = read_source(source, skipped, with_wikitext=True)
+  for i, part in enumerate(chunked(articles)):
     chunk = _Chunk(number, i)
     if not chunk.path(folder).is_file():
-      yield chunk, articles
+      yield chunk, part
   write_json(folder / _SKIPPED.format(number), dict(skipped))
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from realm_jax.data.sources import read_source
 from realm_jax.data.wikipedia import Page, read_dump, read_pages
 from realm_jax.errors import UserError
 
@@ -83,7 +84,8 @@ def test_what_is_no_article_is_skipped_and_counted(tmp_path):
 
 def test_only_the_text_of_the_page_is_read(tmp_path):
   path = write_dump(tmp_path / 'dump.bz2', page('A'), compress=bz2.compress)
-  assert list(read_dump(path, Counter())) == [('A', 'It is a page, and so on.')]
+  (article,) = read_source(path)
+  assert article == ('A', 'It is a page, and so on.', False, False)
 
 
 def test_a_truncated_dump_names_itself(tmp_path):

@@ -1,11 +1,10 @@
-"""Where the numbers of the original programs lie."""
+"""Fixtures and the table of deviations."""
 
 import os
 from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+from parity import fixtures
 
 
 @pytest.fixture(scope='session')
@@ -15,14 +14,9 @@ def fixtures_folder() -> Path:
   REALM_JAX_FIXTURES names it; without it, shared/fixtures beside the
   repository. Where there is none, the test is skipped.
   """
-  folder = Path(
-    os.environ.get(
-      'REALM_JAX_FIXTURES', REPOSITORY.parent / 'shared' / 'fixtures'
-    )
-  )
-  if not folder.is_dir():
-    pytest.skip(f'no fixtures in {folder}; set REALM_JAX_FIXTURES')
-  return folder
+  if not fixtures.FOLDER.is_dir():
+    pytest.skip(f'no fixtures in {fixtures.FOLDER}; set REALM_JAX_FIXTURES')
+  return fixtures.FOLDER
 
 
 def pytest_sessionfinish() -> None:

@@ -13,12 +13,16 @@ import numpy as np
 from realm_jax.checkpoints.hf_names import part_sources
 from realm_jax.models.bert_weights import Source
 
-NUM_LAYERS = 12  # enough for any fixture: names of layers that are not there
-# are never asked for
 
-SOURCES = {
-  part: part_sources(part, NUM_LAYERS) for part in ('embedder', 'reader')
-}
+def sources(tree: Any, part: str) -> dict[str, Source]:
+  """Path of each parameter of a part -> where the originals have it.
+
+  Args:
+    tree: the part's parameters, for the number of its layers.
+    part: 'embedder' or 'reader'.
+  """
+  layers = [name for name in tree['encoder'] if name.startswith('layers_')]
+  return part_sources(part, len(layers))
 
 
 def fill(tree: Any, part: str, read: Callable[[Source], Any]) -> Any:
@@ -31,9 +35,11 @@ def fill(tree: Any, part: str, read: Callable[[Source], Any]) -> Any:
       has none, for zeros.
   """
 
+  known = sources(tree, part)
+
   def leaf(path, own):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    value = read(SOURCES[part][name])
+    value = read(known[name])
     if value is None:
       return np.zeros(own.shape)
     return np.reshape(value, own.shape)
@@ -41,8 +47,16 @@ def fill(tree: Any, part: str, read: Callable[[Source], Any]) -> Any:
   return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def assert_trees_close(actual: Any, expected: Any, relative: float) -> float:
-  """Compares gradients, each relative to its tensor's largest entry.
+def assert_trees_close(
+  actual: Any, expected: Any, relative: float, noise: float = 0.1
+) -> float:
+  """Compares trees, each array relative to its largest entry.
+
+  Args:
+    actual: ours.
+    expected: theirs.
+    relative: largest deviation of an entry, to the largest of its array.
+    noise: added to the largest entry: some arrays are zero in theory.
 
   Returns:
     The largest relative deviation.
@@ -53,8 +67,9 @@ def assert_trees_close(actual: Any, expected: Any, relative: float) -> float:
   for (path, want), have in zip(wanted, found, strict=True):
     scale = np.abs(want).max()
     deviation = np.abs(np.asarray(have, np.float64) - want).max()
-    limit = relative * scale + relative / 10
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    assert deviation <= limit, f'{name}: off by {deviation} at scale {scale}'
-    worst = max(worst, deviation / max(scale, 0.1))
+    assert deviation <= relative * (scale + noise), (
+      f'{name}: off by {deviation} at scale {scale}'
+    )
+    worst = max(worst, deviation / max(scale, noise))
   return worst

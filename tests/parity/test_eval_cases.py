@@ -15,20 +15,16 @@ def cases(fixtures_folder):
 
 
 def test_verdicts_agree(cases):
-  verdicts = {
-    (case['prediction'], *case['answers']): answers.is_right(
+  assert cases['exact_match']
+  for case in cases['exact_match']:
+    verdict = answers.is_right(
       case['prediction'], case['answers'], case['is_regex']
     )
-    for case in cases['exact_match']
-  }
-  assert len(verdicts) > 20
-  assert verdicts == {
-    (case['prediction'], *case['answers']): case['is_correct']
-    for case in cases['exact_match']
-  }
+    assert verdict == case['is_correct'], case
 
 
 def test_normalised_forms_agree(cases):
+  assert cases['exact_match']
   for case in cases['exact_match']:
     expected = [case['normalised_prediction'], *case['normalised_answers']]
     # JSON writers may compose what NFD has decomposed.

@@ -7,18 +7,16 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-import tiny
 from parity.official import (
+  Clipping,
   Official,
   assert_close,
   assert_gradients_close,
 )
+from parity.pipeline import corpus_of, reader_lengths
 
 from realm_jax import losses
-from realm_jax.data.corpus import Corpus
-from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.eval.answering import Answerer
@@ -26,7 +24,6 @@ from realm_jax.index.exact import ExactIndex
 from realm_jax.index.retriever import Retriever
 from realm_jax.models import realm
 from realm_jax.models.inference import make_embed
-from realm_jax.runs.prepare import prepare
 from realm_jax.train import optimizer
 from realm_jax.train.qa_source import QASource
 from realm_jax.train.state import TrainState
@@ -106,6 +103,7 @@ class Case:
 
 
 def test_fine_tuning(fine_tuning, answer_step):
+  assert fine_tuning.examples
   for i in range(len(fine_tuning.examples)):
     check_fine_tuning(fine_tuning, answer_step, i)
 
@@ -153,18 +151,8 @@ class System:
 
   def __init__(self, file: Official, folder, vocab):
     records = np.array([block.encode() for block in file.blocks])
-    np.save(folder / 'block_records.npy', records)
-    prepare(
-      [str(folder / 'block_records.npy')],
-      str(folder / 'corpus'),
-      vocab=str(vocab),
-      entities='none',
-      console=tiny.quiet(),
-    )
-    self.corpus = Corpus.open(folder / 'corpus')
-    # Questions are not cut; what they leave of the reader's length is blocks'.
-    reader_len = file.settings['reader_seq_len']
-    self.lengths = Lengths(reader_len // 2, -(-reader_len // 2), reader_len)
+    self.corpus = corpus_of(records, vocab, folder)
+    self.lengths = reader_lengths(file.settings['reader_seq_len'])
     encoder = dataclasses.replace(
       file.config.encoder, dropout_rate=0.0, attention_dropout_rate=0.0
     )
@@ -178,8 +166,8 @@ class System:
       for example, answers in zip(file.examples, self.answers, strict=True)
     ]
     self.examples = qa_examples(questions, self.corpus.wordpiece, self.lengths)
-    self.beam_size = len(file.examples[0]['retrieved_block_indices'])
-    self.num_read = len(file.arrays['ex0/token_ids'])
+    self.beam_size = file.settings['retriever_beam_size']
+    self.num_read = file.settings['reader_beam_size']
 
   def source(self) -> QASource:
     """The questions in the file's order, over and over, one a step."""
@@ -220,70 +208,61 @@ def test_what_is_retrieved_read_and_labelled(fine_tuning, system):
     )
 
 
-def clip_by_norms(norms, first_step: int) -> optax.GradientTransformation:
-  """Clips to 1 as if the norm of each update were the one recorded."""
-  norms = jnp.asarray(norms)
+def assert_weights_close(params, fine_tuning, num_updates, clipping):
+  """Of what is trained: not the masked-LM head, not the documents' embedder."""
+  quantity = f'{num_updates} updates, norm {clipping.name}'
+  after = fine_tuning.tree(f'after{num_updates}/')
+  for part, ours in (('embedder', 'query_embedder'), ('reader', 'reader')):
+    for layer in params[ours].keys() - {'mlm_head'}:
+      jax.tree.map(
+        lambda found, wanted: assert_close(
+          found,
+          wanted,
+          f'orqa: weights after {quantity}',
+          clipping.weight_tolerance(num_updates),
+        ),
+        params[ours][layer],
+        after[part][layer],
+      )
 
-  def update(updates, count, params=None):
-    del params
-    factor = 1 / jnp.maximum(1, norms[count - first_step])
-    return jax.tree.map(lambda update: factor * update, updates), count + 1
 
-  return optax.GradientTransformation(lambda _: jnp.int32(first_step), update)
-
-
-@pytest.mark.parametrize(
-  ('norm', 'tolerance'), [('recorded', 2e-5), ('our own', 5e-4)]
-)
-def test_fine_tuning_updates(fine_tuning, system, norm, tolerance):
-  """Retrieval, reading, labels, losses, updates: all of it, step by step.
-
-  The norm that the original clips by counts a word that occurs twice as two
-  words; ours is the true one.
-  """
+@pytest.mark.parametrize('own_norm', [False, True])
+def test_fine_tuning_updates(fine_tuning, system, own_norm):
+  """Retrieval, reading, labels, losses, updates: all of it, step by step."""
   arrays, settings = fine_tuning.arrays, fine_tuning.settings
+  clipping = Clipping(fine_tuning, own_norm)
   steps = arrays['traj/global_step']
   config = optimizer.OptimizerConfig(
     learning_rate=settings['learning_rate'],
     num_steps=settings['num_train_steps'],
     schedule='official',
-    clip_norm=1.0 if norm == 'our own' else None,
+    clip_norm=clipping.clip_norm,
     frozen=('^document_embedder/', '^reader/mlm_head/'),
   )
   transformation, schedule = optimizer.make_optimizer(config, system.params)
   np.testing.assert_allclose(
     [schedule(step) for step in steps], arrays['traj/lr_used'], rtol=1e-6
   )
-  # their moments start at zero in the middle of a run
-  opt_state = optax.tree_utils.tree_set(
-    transformation.init(system.params), count=jnp.int32(steps[0])
-  )
-  if norm == 'recorded':
-    clip = clip_by_norms(arrays['traj/clip_global_norm'], steps[0])
-    opt_state = clip.init(None), opt_state
-    transformation = optax.chain(clip, transformation)
+  transformation, opt_state = clipping.before(transformation, system.params)
   state = jax.tree.map(
     jnp.array, TrainState(jnp.int32(steps[0]), system.params, opt_state)
   )
   source = system.source()
   step = make_finetune_step(system.model, transformation)
-  quantity = f'{len(steps)} updates, norm {norm}'
-  for expected in arrays['traj/loss']:
+  recorded = fine_tuning.updates_recorded()
+  assert len(steps) in recorded
+  for i, expected in enumerate(arrays['traj/loss']):
     batch, _ = source.next_batch(state)
     state, metrics = step(state, batch, jax.random.key(0))
     assert_close(
-      metrics['loss'], expected, f'orqa: losses of {quantity}', tolerance
+      metrics['loss'],
+      expected,
+      f'orqa: losses of {len(steps)} updates, norm {clipping.name}',
+      clipping.loss_tolerance(i),
     )
-  after = fine_tuning.tree(f'after{len(steps)}/')
-  for part, ours in (('embedder', 'query_embedder'), ('reader', 'reader')):
-    for layer in state.params[ours].keys() - {'mlm_head'}:
-      jax.tree.map(
-        lambda found, wanted: assert_close(
-          found, wanted, f'orqa: weights after {quantity}', tolerance
-        ),
-        state.params[ours][layer],
-        after[part][layer],
-      )
+    clipping.see_norm(i, float(metrics['gradient_norm']))
+    if i + 1 in recorded:
+      assert_weights_close(state.params, fine_tuning, i + 1, clipping)
 
 
 def test_answers(fine_tuning, system):

@@ -77,6 +77,20 @@ COMMANDS = {
       '--seed': {'type': int, 'help': 'of the choice of blocks'},
     },
   ),
+  'materialise': _Command(
+    'runs.materialise.materialise',
+    'write the examples of a seqio task, for trainers without TensorFlow',
+    {
+      '--corpus': _CORPUS,
+      '--task': {'required': True, 'help': 'such as realm_ssm'},
+      '--out': _OUT,
+      '--split': {'help': 'default train'},
+      '--num-epochs': {'type': int, 'help': 'default 1'},
+      '--seed': {'type': int, 'help': 'of what is blanked out'},
+      '--questions': {'help': 'question file of the task openqa'},
+      '--module': {'help': 'Python module that registers other tasks'},
+    },
+  ),
   'ict': _Command(
     'runs.ict.ict',
     'warm up the embedder with the inverse cloze task',
@@ -95,6 +109,7 @@ COMMANDS = {
       '--corpus': _CORPUS,
       '--init': _INIT,
       '--out': _OUT,
+      '--examples': {'help': 'folder of materialised examples to train on'},
       '--probe-questions': {'help': 'questions for the recall curve'},
     },
   ),

@@ -89,6 +89,34 @@ def example_rng(seed: int, epoch: int, sentence_id: int) -> np.random.Generator:
   return np.random.default_rng([seed, epoch, sentence_id])
 
 
+def masked_shapes(lengths: Lengths) -> dict[str, tuple[int, ...]]:
+  """Name -> shape of what MaskedSentences gives; all int32."""
+  masks = (lengths.max_masks,)
+  return {
+    'query_ids': (lengths.query_len - QUERY_SPECIALS,),
+    'query_lens': (),
+    'mlm_positions': masks,
+    'mlm_targets': masks,
+    'mlm_mask': masks,
+    'source_block_id': (),
+    'sentence_id': (),
+  }
+
+
+def inverse_cloze_shapes(lengths: Lengths) -> dict[str, tuple[int, ...]]:
+  """Name -> shape of what InverseCloze gives; all int32."""
+  room = (lengths.document_len - PAIR_SPECIALS,)
+  return {
+    'query_ids': (lengths.query_len - QUERY_SPECIALS,),
+    'query_lens': (),
+    'title_ids': room,
+    'title_lens': (),
+    'body_ids': room,
+    'body_lens': (),
+    'block_id': (),
+  }
+
+
 @dataclass(frozen=True)
 class MaskedSentences:
   """Sentences with a blank, for pre-training.
@@ -139,7 +167,7 @@ class MaskedSentences:
     if masked is None:
       return None
     max_masks = self.lengths.max_masks
-    return {
+    return {  # shapes: see masked_shapes
       'query_ids': padded(masked.token_ids, room),
       'query_lens': np.int32(masked.token_ids.size),
       'mlm_positions': padded(masked.positions + 1, max_masks),

@@ -24,9 +24,10 @@ from realm_jax.data.examples import (
   InverseCloze,
   Lengths,
   MaskedSentences,
+  inverse_cloze_shapes,
+  masked_shapes,
   split_sentences,
 )
-from realm_jax.data.featurize import PAIR_SPECIALS, QUERY_SPECIALS
 from realm_jax.data.seqio_pipeline import (
   Shapes,
   TaskExamples,
@@ -156,22 +157,6 @@ def _check_names(seqio: ModuleType, names: Sequence[str]) -> None:
 def _sentence_tasks(
   corpus: Corpus, lengths: Lengths, seed: int, num_held_out: int
 ) -> list[TaskExamples]:
-  query = {
-    'query_ids': (lengths.query_len - QUERY_SPECIALS,),
-    'query_lens': (),
-  }
-  masks = dict.fromkeys(
-    ('mlm_positions', 'mlm_targets', 'mlm_mask'), (lengths.max_masks,)
-  )
-  room = (lengths.document_len - PAIR_SPECIALS,)
-  document = {
-    'title_ids': room,
-    'title_lens': (),
-    'body_ids': room,
-    'body_lens': (),
-  }
-  masked_shapes = {**query, **masks, 'source_block_id': (), 'sentence_id': ()}
-
   def task(
     name: str,
     with_spans: bool,
@@ -192,7 +177,7 @@ def _sentence_tasks(
       name,
       masking == 'salient_span',
       MaskedSentences(corpus, masking, lengths, seed),
-      masked_shapes,
+      masked_shapes(lengths),
     )
     for name, masking in MASKED_TASKS.items()
   ]
@@ -200,7 +185,7 @@ def _sentence_tasks(
     ICT_TASK,
     False,
     InverseCloze(corpus, lengths, seed),
-    {**query, **document, 'block_id': ()},
+    inverse_cloze_shapes(lengths),
   )
   return [*masked, ict]
 

@@ -1,14 +1,24 @@
 """Pre-train retriever and reader together: REALM."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from realm_jax.checks import check_at_least
 from realm_jax.data.batches import Batches
 from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.examples import Lengths, MaskedSentences, split_sentences
+from realm_jax.data.examples import (
+  Example,
+  Lengths,
+  MaskedSentences,
+  masked_shapes,
+  split_sentences,
+)
 from realm_jax.data.masking import MASKINGS
+from realm_jax.data.materialised import MaterialisedExamples
 from realm_jax.data.qa import load_questions
 from realm_jax.errors import UserError
 from realm_jax.eval.probe import Probe
@@ -95,6 +105,7 @@ def pretrain(
   init: str,
   *,
   probe_questions: str | None = None,
+  examples: str | None = None,
   config: PretrainConfig | None = None,
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
@@ -107,6 +118,8 @@ def pretrain(
     out: the run's folder; a run that was stopped goes on.
     init: folder of a finished run to start from, most often one of `ict`.
     probe_questions: file of questions for the recall curve.
+    examples: folder of materialised examples to train on, in place of the
+      corpus's sentences; config.masking and restated_only have no say then.
     config: see PretrainConfig.
     lengths: sequence lengths.
     loop: how many steps.
@@ -141,6 +154,7 @@ def pretrain(
   # Read before the run's folder is made, so that mistakes leave none.
   questions = load_questions(probe_questions) if probe_questions else []
   lengths.check(opened, start.model.encoder.max_positions)
+  materialised = _open_examples(examples, opened, lengths)
   run = RunFolder(
     out,
     'pretrain',
@@ -148,6 +162,7 @@ def pretrain(
     opened,
     {
       'init': start.identity,
+      'examples': materialised and materialised.manifest['files'],
       'config': config,
       'lengths': lengths,
       'loop': loop,
@@ -162,7 +177,9 @@ def pretrain(
     empty_index(opened.num_blocks, start.model.embed_dim),
     lengths,
   )
-  source, held_out = _source(run, opened, retriever, config, lengths, loop)
+  source, held_out = _source(
+    run, opened, retriever, config, lengths, loop, materialised
+  )
   probe = (
     Probe(questions[:_PROBE_QUESTIONS], retriever, _PROBE_KS)
     if questions
@@ -191,6 +208,22 @@ def pretrain(
   return out
 
 
+def _open_examples(
+  folder: str | None, corpus: Corpus, lengths: Lengths
+) -> MaterialisedExamples | None:
+  """The examples of a folder, if they are of this corpus and these lengths."""
+  if folder is None:
+    return None
+  examples = MaterialisedExamples(folder)
+  examples.check_shapes(masked_shapes(lengths))
+  if examples.manifest['corpus_fingerprint'] != corpus.fingerprint:
+    raise UserError(
+      f'The examples of {folder} are not of corpus {corpus.folder}. Make them '
+      'of it with: realm-jax materialise'
+    )
+  return examples
+
+
 def _source(
   run: RunFolder,
   corpus: Corpus,
@@ -198,23 +231,23 @@ def _source(
   config: PretrainConfig,
   lengths: Lengths,
   loop: LoopConfig,
+  materialised: MaterialisedExamples | None,
 ) -> tuple[PretrainSource, Any]:
   """The batches, and the held-out sentences to measure on."""
   train_ids, held_out_ids = split_sentences(
     corpus, config.num_held_out, config.masking == 'salient_span'
   )
-  batches = Batches(
-    train_ids,
-    MaskedSentences(
-      corpus,
-      config.masking,
-      lengths,
-      loop.seed,
-      Companions(corpus) if config.restated_only else None,
-    ),
-    config.batch_size,
+  make_example: Callable[[int, int], Example | None] = MaskedSentences(
+    corpus,
+    config.masking,
+    lengths,
     loop.seed,
+    Companions(corpus) if config.restated_only else None,
   )
+  if materialised is not None:
+    train_ids = np.arange(materialised.num_examples)
+    make_example = materialised
+  batches = Batches(train_ids, make_example, config.batch_size, loop.seed)
   snapshots = SnapshotMaker(
     make_embed(run.model, Realm.embed_documents), corpus, lengths
   )

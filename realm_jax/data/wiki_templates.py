@@ -4,6 +4,11 @@
 from collections.abc import Callable, Sequence
 
 
+def stands_for_words(name: str) -> bool:
+  """Whether template_text may give anything for a template of this name."""
+  return name.startswith('lang-') or name in _TEMPLATES
+
+
 def template_text(name: str, values: Sequence[str], lower_case: bool) -> str:
   """What a template reads as.
 

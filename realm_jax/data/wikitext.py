@@ -9,16 +9,25 @@ that only list things (_LISTING_SECTIONS), and lines that are no sentences.
 # ruff: noqa: RUF001 (typographic dashes and quotes are meant)
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mwparserfromhell
 from mwparserfromhell import nodes
 
 from realm_jax.data.sentences import split_sentences
+from realm_jax.data.wiki_strip import link_text, strip_markup
 from realm_jax.data.wiki_templates import template_text
 
-_HEADING = '\x02'  # begins a line that holds level and title of a heading
+_HEADING = re.compile(r'(={1,6})(.+?)(={1,6})\s*$')
+# What a parser has to look at: brackets, entities, headings, rules, addresses.
+_MARKUP = re.compile(r'[{}\[\]<&]|^=|^-{4}|:\S')
+# Tags that are never closed count as none.
+_BRACKETS = re.compile(
+  r'\{\{|\}\}|\{\||\|\}|\[|\]|<!--|-->|</|/>|<(?!(?:br|hr|wbr|p|li)\b)(?=[a-z])',
+  re.IGNORECASE,
+)
+_OPENING = {'{{': 1, '{|': 1, '[': 1, '<': 1, '<!--': 1}
 _LISTING_SECTIONS = frozenset(
   (
     'see also', 'references', 'external links', 'further reading', 'notes',
@@ -40,10 +49,6 @@ _DROPPED_TAGS = frozenset(
   )
 )  # fmt: skip
 _BREAKING_TAGS = frozenset(('br', 'p', 'div', 'blockquote', 'hr', 'center'))
-_DROPPED_LINKS = re.compile(
-  r'\s*(?:file|image|media|category|datei|bild)\s*:', re.IGNORECASE
-)
-_LANGUAGE_LINK = re.compile(r'\s*[a-z]{2,3}(?:-[a-z-]+)?\s*:(?!\s)')
 
 
 def plain_text(wikitext: str) -> str:
@@ -55,13 +60,40 @@ def plain_text(wikitext: str) -> str:
   Returns:
     Paragraphs separated by single line ends; empty if it has no prose.
   """
+  lines = _without_listings(strip_markup(wikitext).split('\n'))
+  text = '\n'.join(
+    part if is_plain else _parsed(part) for is_plain, part in _parts(lines)
+  )
+  return '\n'.join(filter(None, map(_clean_line, text.split('\n'))))
+
+
+def _parsed(wikitext: str) -> str:
   tree = mwparserfromhell.parse(wikitext, skip_style_tags=True)
-  lines = ''.join(map(_render, tree.nodes)).split('\n')
-  return '\n'.join(filter(None, map(_clean_line, _without_listings(lines))))
+  return ''.join(map(_render, tree.nodes))
+
+
+def _parts(lines: Iterable[str]) -> Iterator[tuple[bool, str]]:
+  """Lines together that are plain, or that a parser must see together.
+
+  Markup that a line opens is followed to the line that closes it.
+  """
+  waiting: list[str] = []
+  balance = 0
+  for line in lines:
+    if not waiting and not _MARKUP.search(line):
+      yield True, line
+      continue
+    waiting.append(line)
+    balance += sum(_OPENING.get(mark, -1) for mark in _BRACKETS.findall(line))
+    if balance == 0:
+      yield False, '\n'.join(waiting)
+      waiting = []
+  if waiting:
+    yield False, '\n'.join(waiting)
 
 
 def _render(node: Any) -> str:
-  """The text of one node of the tree, with _HEADING lines."""
+  """The text of one node of the tree."""
   if isinstance(node, nodes.Text):
     return node.value
   if isinstance(node, nodes.Wikilink):
@@ -74,10 +106,7 @@ def _render(node: Any) -> str:
     return html.unescape(str(node))
   if isinstance(node, nodes.ExternalLink):
     return _render_all(node.title) if node.brackets else ''
-  if isinstance(node, nodes.Heading):
-    title = ' '.join(_render_all(node.title).split())
-    return f'\n{_HEADING}{node.level}{title}\n'
-  return ''  # comments, template arguments
+  return ''  # headings, comments, template arguments
 
 
 def _render_all(code: Any) -> str:
@@ -85,14 +114,8 @@ def _render_all(code: Any) -> str:
 
 
 def _render_link(link: nodes.Wikilink) -> str:
-  title = str(link.title)
-  if _DROPPED_LINKS.match(title):  # [[:Category:...]] only points there
-    return ''
-  if link.text is not None:
-    return _render_all(link.text)
-  if _LANGUAGE_LINK.match(title):
-    return ''
-  return _render_all(link.title).lstrip(':')
+  text = None if link.text is None else _render_all(link.text)
+  return link_text(_render_all(link.title), text)
 
 
 def _render_tag(tag: nodes.Tag) -> str:
@@ -119,38 +142,57 @@ def _render_template(template: nodes.Template) -> str:
 
 
 def _without_listings(lines: Iterable[str]) -> Iterable[str]:
-  """Lines of text, without headings and sections that only list things."""
+  """Lines of wikitext but for the sections that only list things."""
   dropped_level = 0  # of the listing section that the line is in, 0 for none
   for line in lines:
-    if not line.startswith(_HEADING):
-      if not dropped_level:
-        yield line
-      continue
-    level, title = int(line[1]), line[2:].strip(" '").lower()
-    if not dropped_level or level <= dropped_level:
-      dropped_level = level if title in _LISTING_SECTIONS else 0
+    heading = _HEADING.match(line) if line.startswith('=') else None
+    if heading:
+      level = min(len(heading[1]), len(heading[3]))
+      if not dropped_level or level <= dropped_level:
+        title = heading[2].strip(" '").lower()
+        dropped_level = level if title in _LISTING_SECTIONS else 0
+    if not dropped_level:
+      yield line
 
 
+# What must be in a line for a pattern to fit (most lines have none of it, and
+# looking is much cheaper than matching), the pattern, what takes its place.
 _REPLACEMENTS = tuple(
-  (re.compile(pattern), replacement)
-  for pattern, replacement in (
-    (r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1'),
-    (r"'{2,}", ''),
-    (r'</?[A-Za-z][^<>]*>|<!--.*?-->', ''),
-    (r'__[A-Z]+__', ''),
-    (r'\{\{[^{}]*\}\}|\[\[|\]\]|\{\{|\}\}', ''),
-    (r'&(?:nbsp|ndash|mdash|amp|quot|minus|thinsp|#160);', ' '),
-    (r'\s+', ' '),
+  (triggers, re.compile(pattern), replacement)
+  for triggers, pattern, replacement in (
+    (('[[',), r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1'),
+    (("''",), r"'{2,}", ''),
+    (('<',), r'</?[A-Za-z][^<>]*>|<!--.*?-->', ''),
+    (('__',), r'__[A-Z]+__', ''),
+    (
+      ('{{', '}}', '[[', ']]'),
+      r'\{\{[^{}]*\}\}|\[\[|\]\]|\{\{|\}\}',
+      '',
+    ),
+    (
+      ('&',),
+      r'&(?:nbsp|ndash|mdash|amp|quot|minus|thinsp|#160);',
+      ' ',
+    ),
+    (('',), r'\s+', ' '),
     # What a template left behind: "(; born 1900)", "(born 1900, )", "( )".
-    (r'([(\[])[\s,;:/–—-]*(?:\b(?:or|and)\b[\s,;:]*)?(?=[\s,;:)\]])', r'\1'),
-    (r'\(\s*[,;:]+\s*', '('),
-    (r'[\s,;:]+(?:(?:or|and)[\s,;:]*)?\)', ')'),
-    (r'\(\s+', '('),
-    (r'\s*\(\)|\s*\[\]', ''),
-    (r'([,;:])(?:\s*[,;:])+', r'\1'),
-    (r'(?<=\S)\s+([,;:!?)]|\.(?!\.|\d))', r'\1'),
-    (r'""|“”', ''),
-    (r'\s\|\s?(?=\w)', ' '),
+    (
+      ('(', '['),
+      r'([(\[])[\s,;:/–—-]*(?:\b(?:or|and)\b[\s,;:]*)?(?=[\s,;:)\]])',
+      r'\1',
+    ),
+    (('(',), r'\(\s*[,;:]+\s*', '('),
+    ((')',), r'[\s,;:]+(?:(?:or|and)[\s,;:]*)?\)', ')'),
+    (('( ',), r'\(\s+', '('),
+    (('()', '[]'), r'\s*\(\)|\s*\[\]', ''),
+    ((',', ';', ':'), r'([,;:])(?:\s*[,;:])+', r'\1'),
+    (
+      (' ,', ' ;', ' :', ' !', ' ?', ' )', ' .'),
+      r'(?<=\S)\s+([,;:!?)]|\.(?!\.|\d))',
+      r'\1',
+    ),
+    (('""', '“”'), r'""|“”', ''),
+    ((' |',), r'\s\|\s?(?=\w)', ' '),
   )
 )
 _ENDS = re.compile(r'[.!?…]["”’\')\]]*$')
@@ -170,8 +212,9 @@ def _clean_line(line: str) -> str:
     line = line[mark.end() :]
   if not line or _TABLE_DEBRIS.match(line):
     return ''
-  for pattern, replacement in _REPLACEMENTS:
-    line = pattern.sub(replacement, line)
+  for triggers, pattern, replacement in _REPLACEMENTS:
+    if any(trigger in line for trigger in triggers):
+      line = pattern.sub(replacement, line)
   line = line.strip()
   if not line.endswith(':') and not _ENDS.search(line):
     # A caption or a name; or a sentence that ended in a formula or a table.

@@ -52,7 +52,8 @@ COMMANDS = {
     {
       'sources': {
         'nargs': '+',
-        'help': 'JSONL, SQuAD JSON or MediaWiki dump (.xml, .xml.bz2)',
+        'help': 'files or folders: MediaWiki dump, JSONL, SQuAD, WikiExtractor, '
+        'DPR, .txt, Parquet, Arrow, block records; or tfds:NAME',
       },
       '--out': _OUT,
       '--vocab': {'help': 'a vocab.txt; trained on the documents if absent'},
@@ -62,8 +63,10 @@ COMMANDS = {
       '--workers': {'type': int, 'help': 'processes; one a core if absent'},
       '--runner': {'help': 'local or beam'},
       '--beam-options': {
-        'nargs': '*',
-        'help': "of Beam's pipelines, such as --beam-options=--runner=Flink",
+        'action': 'append',
+        'metavar': 'OPTION',
+        'help': "of Beam's pipelines; may be repeated: "
+        '--beam-options=--runner=FlinkRunner',
       },
     },
   ),

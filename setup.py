@@ -22,6 +22,8 @@ CORE = [
   'rich>=13.7',
   'tensorboardX>=2.6.2.2',
   'safetensors>=0.5',
+  'huggingface-hub>=0.30',
+  'ml-dtypes>=0.5',
   'mwparserfromhell>=0.6.6',
 ]
 

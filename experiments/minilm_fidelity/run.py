@@ -47,7 +47,7 @@ def compare(minilm: Path, path: Path) -> None:
 
   import jax
 
-  from realm_jax.models.bert_weights import encoder_config_from, load_bert
+  from realm_jax.checkpoints.bert import encoder_config_from, load_bert
   from realm_jax.models.encoder import Encoder
   from realm_jax.models.realm import RealmConfig, init_params
   from realm_jax.types import TextInputs

@@ -2,22 +2,25 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from safetensors.numpy import save_file
 
+from realm_jax.checkpoints.filling import name_of
 from realm_jax.checkpoints.hf_names import (
-  CONFIG_FILE,
   OWN_CONFIG,
   OWN_PART,
-  VOCAB_FILE,
+  OWN_UNTRAINED,
   in_span_head,
   part_sources,
   their_shape,
 )
+from realm_jax.checkpoints.model_folder import CONFIG_FILE, VOCAB_FILE
+from realm_jax.data.examples import Lengths
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.folders import make_folder, write_json
 from realm_jax.models.realm import RealmConfig
@@ -34,9 +37,26 @@ _EXPORTS = {
 }
 
 
+class Exported(NamedTuple):
+  """What was written.
+
+  Attributes:
+    folders: the folders.
+    left_out: names of those that would hold what was never trained.
+  """
+
+  folders: list[Path]
+  left_out: list[str]
+
+
 def write_hf_realm(
-  out: str | Path, config: RealmConfig, params: Any, wordpiece: WordPiece
-) -> list[Path]:
+  out: str | Path,
+  config: RealmConfig,
+  params: Any,
+  wordpiece: WordPiece,
+  untrained: Sequence[str] = (),
+  lengths: Lengths | None = None,
+) -> Exported:
   """Writes the parts of a model as folders that transformers loads.
 
   `embedder` for RealmEmbedder (or `query_embedder` and `document_embedder`),
@@ -44,14 +64,18 @@ def write_hf_realm(
   latter two have the same transformer. Weights that a class has but never uses
   are written as zeros.
 
+  A folder of which nothing was trained is left out, and `reader` without a
+  trained span head. Other parameters that never were, are named in config.json,
+  and what imports the folder here knows them by that.
+
   Args:
     out: folder to write them to.
     config: of the model.
     params: its parameters.
     wordpiece: its vocabulary.
-
-  Returns:
-    The folders.
+    untrained: parts, and paths of parameters and of their groups, that were
+      never trained, such as 'reader/span_head'.
+    lengths: sequence lengths to read with; None for transformers' own.
   """
   if config.embedder_layer_norm_epsilon != config.encoder.layer_norm_epsilon:
     _logger.warning(
@@ -60,18 +84,38 @@ def write_hf_realm(
       config.embedder_layer_norm_epsilon,
       config.encoder.layer_norm_epsilon,
     )
-  written = []
+  exported = Exported([], [])
   for name, (architecture, part) in _EXPORTS.items():
     if part not in params:
+      continue
+    paths = _paths(params[part], architecture)
+    new = [p for p in paths if _is_below(f'{part}/{p}', untrained)]
+    if new == paths or any(in_span_head(path) for path in new):
+      exported.left_out.append(name)
       continue
     folder = make_folder(Path(out) / name)
     tensors = _tensors(config, part, params[part], architecture)
     save_file(tensors, folder / 'model.safetensors', {'format': 'pt'})
     wordpiece.save(folder / VOCAB_FILE)
-    theirs = _their_config(config, architecture) | {OWN_PART: name}
-    write_json(folder / CONFIG_FILE, theirs)
-    written.append(folder)
-  return written
+    theirs = _their_config(config, architecture, lengths)
+    write_json(
+      folder / CONFIG_FILE, {**theirs, OWN_PART: name, OWN_UNTRAINED: new}
+    )
+    exported.folders.append(folder)
+  return exported
+
+
+def _paths(tree: Any, architecture: str) -> list[str]:
+  """The parameters of a part that one of their classes has."""
+  paths = [
+    name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+  ]
+  with_head = architecture == 'RealmReader'
+  return [path for path in paths if with_head or not in_span_head(path)]
+
+
+def _is_below(path: str, names: Sequence[str]) -> bool:
+  return any(path == name or path.startswith(f'{name}/') for name in names)
 
 
 def _tensors(
@@ -81,7 +125,7 @@ def _tensors(
   sources = part_sources(part, config.encoder.num_layers)
   tensors = {}
   for path, value in jax.tree_util.tree_leaves_with_path(tree):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    name = name_of(path)
     if in_span_head(name) and architecture != 'RealmReader':
       continue
     source = sources[name]
@@ -107,9 +151,18 @@ def _tensors(
   return tensors | {key: np.zeros(s, np.float32) for key, s in idle.items()}
 
 
-def _their_config(config: RealmConfig, architecture: str) -> dict[str, Any]:
+def _their_config(
+  config: RealmConfig, architecture: str, lengths: Lengths | None
+) -> dict[str, Any]:
   encoder = config.encoder
+  sequences = {}
+  if lengths is not None:
+    sequences = {
+      'searcher_seq_len': lengths.query_len,
+      'reader_seq_len': lengths.joint_len,
+    }
   return {
+    **sequences,
     'model_type': 'realm',
     'architectures': [architecture],
     'vocab_size': encoder.vocab_size,

@@ -1,27 +1,26 @@
 """Where Hugging Face's REALM keeps the parameters of this library."""
 
-from realm_jax.models.bert_weights import (
+from realm_jax.checkpoints.bert_names import (
   Source,
+  below,
   dense_sources,
   encoder_sources,
   layer_norm_sources,
   mlm_head_sources,
 )
 
-
-def _below(
-  path: str, key: str, sources: dict[str, Source]
-) -> dict[str, Source]:
-  return {
-    f'{path}/{name}': Source(key + source.key, source.transposed)
-    for name, source in sources.items()
-  }
+# keys in a config.json that we wrote: our RealmConfig, which part this is, and
+# those of its parameters that were never trained
+OWN_CONFIG = 'realm_jax'
+OWN_PART = 'realm_jax_part'
+OWN_UNTRAINED = 'realm_jax_untrained'
+EMBEDDERS = ('embedder', 'query_embedder', 'document_embedder')
 
 
 def embedder_sources(num_layers: int) -> dict[str, Source]:
   """Path of a parameter of an embedder -> where a RealmEmbedder has it."""
   return {
-    **_below('encoder', 'realm.', encoder_sources(num_layers)),
+    **below('encoder', 'realm.', encoder_sources(num_layers)),
     **dense_sources('pooler', 'realm.pooler.dense'),
     **dense_sources('projection', 'cls.dense'),
     **layer_norm_sources('layer_norm', 'cls.LayerNorm'),
@@ -34,8 +33,8 @@ def reader_sources(num_layers: int) -> dict[str, Source]:
   A RealmKnowledgeAugEncoder has all but the span head.
   """
   return {
-    **_below('encoder', 'realm.', encoder_sources(num_layers)),
-    **_below('mlm_head', '', mlm_head_sources()),
+    **below('encoder', 'realm.', encoder_sources(num_layers)),
+    **below('mlm_head', '', mlm_head_sources()),
     **dense_sources('span_head/start_and_end', 'qa_outputs.dense_intermediate'),
     'span_head/layer_norm_scale': Source(
       'qa_outputs.layer_normalization.weight'
@@ -63,10 +62,3 @@ def their_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
   if source.key.startswith('qa_outputs.dense_output.'):  # a layer of one unit
     return (1, *shape)
   return tuple(reversed(shape)) if source.transposed else tuple(shape)
-
-
-# keys in a config.json that we wrote: our RealmConfig, which part this is
-OWN_CONFIG = 'realm_jax'
-OWN_PART = 'realm_jax_part'
-CONFIG_FILE = 'config.json'
-VOCAB_FILE = 'vocab.txt'

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from realm_jax.checkpoints.hf_names import CONFIG_FILE, OWN_CONFIG, OWN_PART
+from realm_jax.checkpoints.hf_names import OWN_CONFIG
+from realm_jax.checkpoints.model_folder import CONFIG_FILE, gelu_of, read_config
 from realm_jax.checkpoints.realm_parts import ForeignModel, assemble
 from realm_jax.checkpoints.tensor_files import TensorFiles
+from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
-from realm_jax.folders import read_json
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
 
@@ -35,16 +36,19 @@ def read_hf_realm(
   Raises:
     FileNotFoundError: a folder or a file of it is missing.
     UserError: folders do not fit together; tensors are missing, unexpected or
-      of another shape, all of them named.
+      of another shape: of each folder and kind, the first are named.
   """
   opened = [TensorFiles(folder) for folder in folders]
-  return assemble(
+  model = assemble(
     opened,
     _one_config([files.folder for files in opened]),
+    f'the {CONFIG_FILE} beside them',
     vocab,
     seed,
-    lambda folder: _config_json(folder).get(OWN_PART),
+    _config_json,
   )
+  lengths = [_lengths_from(_config_json(files.folder)) for files in opened]
+  return model._replace(lengths=next(filter(None, lengths), None))
 
 
 def _one_config(folders: Sequence[Path]) -> RealmConfig:
@@ -63,7 +67,16 @@ def _config_json(folder: Path) -> dict[str, Any]:
   path = folder / CONFIG_FILE
   if not path.is_file():
     raise FileNotFoundError(f'{path} does not exist: sizes are read from it.')
-  return read_json(path)
+  return read_config(path)
+
+
+def _lengths_from(theirs: dict[str, Any]) -> Lengths | None:
+  """The lengths of questions and blocks there; None if it does not tell."""
+  query_len = theirs.get('searcher_seq_len', 64)
+  joint_len = theirs.get('reader_seq_len')
+  if not isinstance(query_len, int) or not isinstance(joint_len, int):
+    return None
+  return Lengths(query_len, joint_len - query_len)
 
 
 def _read_config(folder: Path) -> RealmConfig:
@@ -72,7 +85,7 @@ def _read_config(folder: Path) -> RealmConfig:
     if OWN_CONFIG in theirs:
       own = dict(theirs[OWN_CONFIG])
       return RealmConfig(**{**own, 'encoder': EncoderConfig(**own['encoder'])})
-    return config_from(theirs)
+    return config_from(theirs, folder / CONFIG_FILE)
   except (KeyError, TypeError) as error:
     raise UserError(
       f'{folder / CONFIG_FILE} is no REALM configuration ({error!r}): '
@@ -80,10 +93,20 @@ def _read_config(folder: Path) -> RealmConfig:
     ) from error
 
 
-def config_from(theirs: dict[str, Any]) -> RealmConfig:
+def config_from(
+  theirs: dict[str, Any], path: str | Path = CONFIG_FILE
+) -> RealmConfig:
   """Our configuration from the fields of theirs.
 
   Their pad_token_id is not read: it is 1, where the vocabulary has [PAD] at 0.
+
+  Args:
+    theirs: all fields.
+    path: where they are from, for messages.
+
+  Raises:
+    KeyError, TypeError: a field is missing or of another type.
+    UserError: they describe what this model cannot be.
   """
   return RealmConfig(
     encoder=EncoderConfig(
@@ -98,7 +121,7 @@ def config_from(theirs: dict[str, Any]) -> RealmConfig:
       attention_dropout_rate=theirs['attention_probs_dropout_prob'],
       layer_norm_epsilon=theirs['layer_norm_eps'],
       initializer_range=theirs['initializer_range'],
-      gelu='erf' if theirs['hidden_act'] == 'gelu' else 'tanh',
+      gelu=gelu_of(theirs, path),
       mask_bias=None,
     ),
     embed_dim=theirs['retriever_proj_size'],

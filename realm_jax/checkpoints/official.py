@@ -12,6 +12,7 @@ from pathlib import Path
 
 from realm_jax.checkpoints.realm_parts import ForeignModel, assemble
 from realm_jax.checkpoints.tensor_files import TensorFiles
+from realm_jax.checkpoints.tf_checkpoint import BLOCK_EMBEDS
 from realm_jax.errors import UserError
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
@@ -42,7 +43,8 @@ def read_official(
     FileNotFoundError: there is no checkpoint, or no vocab.txt.
     ImportError: TensorFlow is not installed.
     UserError: a checkpoint is damaged or of something else; tensors are
-      missing, unexpected or of another shape, all of them named.
+      missing, unexpected or of another shape: of each folder and kind, the
+      first are named.
   """
   opened = [TensorFiles(path) for path in paths]
   for files in opened:
@@ -50,13 +52,24 @@ def read_official(
       raise UserError(
         f'{files.folder} is no checkpoint of TensorFlow: import it as hf-realm.'
       )
-  return assemble(opened, _config(opened, num_heads), vocab, seed)
+  return assemble(
+    opened,
+    _config(opened, num_heads),
+    'the sizes of the others, or the programs that are known',
+    vocab,
+    seed,
+  )
 
 
 def _config(
   opened: Sequence[TensorFiles], num_heads: int | None
 ) -> RealmConfig:
   """Sizes, from the first files that have them; assemble checks the rest."""
+  if all(files.names() == [BLOCK_EMBEDS] for files in opened):
+    raise UserError(
+      f'{opened[0].folder} has block embeddings and no model: name the '
+      'checkpoint of the model as well.'
+    )
   shapes = {
     key.removeprefix('reader.').removeprefix('embedder.'): files.shape(key)
     for files in reversed(opened)
@@ -86,8 +99,8 @@ def _config(
   embed_dim, span_hidden_size = own.embed_dim, own.span_hidden_size
   if 'cls.dense.bias' in shapes:
     embed_dim = shapes['cls.dense.bias'][0]
-  if 'qa_outputs.dense_output.weight' in shapes:
-    span_hidden_size = shapes['qa_outputs.dense_output.weight'][1]
+  if 'qa_outputs.dense_intermediate.bias' in shapes:  # of start, and of end
+    span_hidden_size = shapes['qa_outputs.dense_intermediate.bias'][0] // 2
   return dataclasses.replace(
     own, embed_dim=embed_dim, span_hidden_size=span_hidden_size
   )

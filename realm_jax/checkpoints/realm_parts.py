@@ -14,29 +14,34 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from realm_jax.checkpoints.bert_names import Source
+from realm_jax.checkpoints.filling import Problems, fill, note_unexpected
 from realm_jax.checkpoints.hf_names import (
+  EMBEDDERS,
+  OWN_PART,
+  OWN_UNTRAINED,
   in_span_head,
   part_sources,
-  their_shape,
 )
+from realm_jax.checkpoints.model_folder import one_vocabulary
 from realm_jax.checkpoints.tensor_files import TensorFiles
 from realm_jax.checkpoints.tf_checkpoint import BLOCK_EMBEDS
+from realm_jax.data.examples import Lengths
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.models.bert_weights import Source, find_vocab
 from realm_jax.models.realm import RealmConfig, init_params
 
 _logger = logging.getLogger(__name__)
 
-_MAX_LISTED = 8
 # Keys that stand for nothing: copies of other tensors, and, in embedder and
 # reader, what their classes have but never use.
-_IDLE = re.compile(
-  r'(^|\.)(embeddings\.position_ids|cls\.predictions\.decoder\.(weight|bias))$'
+_IDLE = (
+  r'realm\.embeddings\.position_ids$|'
+  r'cls\.predictions\.decoder\.(weight|bias)$'
 )
 _IDLE_IN = {
-  'embedder': re.compile(r'^cls\.predictions\.'),
-  'reader': re.compile(r'^realm\.pooler\.'),
+  'embedder': re.compile(rf'{_IDLE}|cls\.predictions\.'),
+  'reader': re.compile(rf'{_IDLE}|realm\.pooler\.'),
 }
 
 
@@ -50,6 +55,8 @@ class ForeignModel(NamedTuple):
     made_anew: parts and parameters that the files do not have.
     block_embeds: files with the key BLOCK_EMBEDS, [num_blocks, embed_dim];
       None where none has it.
+    paths: the files of the weights.
+    lengths: sequence lengths that its configuration tells; None if it does not.
   """
 
   config: RealmConfig
@@ -57,6 +64,8 @@ class ForeignModel(NamedTuple):
   vocab: Path
   made_anew: tuple[str, ...]
   block_embeds: TensorFiles | None = None
+  paths: tuple[Path, ...] = ()
+  lengths: Lengths | None = None
 
 
 class _Part(NamedTuple):
@@ -64,46 +73,76 @@ class _Part(NamedTuple):
 
   Attributes:
     name: 'embedder', 'query_embedder', 'document_embedder' or 'reader'.
+    files: the folder.
     prefix: what stands before its keys there.
+    untrained: paths of parameters that were never trained, though there.
   """
 
   name: str
+  files: TensorFiles
   prefix: str
+  untrained: tuple[str, ...] = ()
+
+  @property
+  def has_span_head(self) -> bool:
+    """Whether it is a reader that gives answers."""
+    head = f'{self.prefix}qa_outputs.'
+    return any(key.startswith(head) for key in self.files.names())
+
+  def sources(self, num_layers: int) -> dict[str, Source]:
+    """Path of a parameter -> where it is; without a span head it has not."""
+    return {
+      path: source
+      for path, source in part_sources(self.name, num_layers).items()
+      if self.has_span_head or not in_span_head(path)
+    }
 
 
-def _parts_of(keys: Sequence[str]) -> list[_Part]:
-  """What the keys of a folder tell of its class; empty if it is none."""
+def _parts_of(files: TensorFiles, own: dict[str, Any]) -> list[_Part]:
+  """What the keys of a folder tell of its class; empty if it is none.
 
-  def has(prefix: str, layer: str) -> bool:
-    return any(key.startswith(prefix + layer) for key in keys)
+  Args:
+    files: the folder.
+    own: what our export wrote into its configuration.
+  """
+
+  def has(prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in files.names())
 
   parts = []
-  if has('embedder.', 'cls.dense.'):
-    if has('query_embedder.', 'cls.dense.'):
-      parts += [
-        _Part('document_embedder', 'embedder.'),
-        _Part('query_embedder', 'query_embedder.'),
-      ]
-    else:
-      parts.append(_Part('embedder', 'embedder.'))
-  if has('reader.', 'realm.'):
-    parts.append(_Part('reader', 'reader.'))
-  if not parts and has('', 'realm.'):
-    is_embedder = has('', 'cls.dense.')
-    parts.append(_Part('embedder' if is_embedder else 'reader', ''))
-  return parts
+  if has('query_embedder.'):
+    parts.append(_Part('query_embedder', files, 'query_embedder.'))
+  if has('embedder.'):
+    name = 'document_embedder' if parts else 'embedder'
+    parts.append(_Part(name, files, 'embedder.'))
+  if has('reader.'):
+    parts.append(_Part('reader', files, 'reader.'))
+  if not has('realm.') or has('reader.'):
+    return parts
+  name = 'reader'
+  if not parts and (has('cls.dense.') or has('cls.LayerNorm.')):
+    name = own.get(OWN_PART, 'embedder')
+    name = name if name in EMBEDDERS else 'embedder'
+  return [*parts, _Part(name, files, '', _untrained(files, own))]
 
 
-# Part of the model -> the files that have it, and what stands before its keys.
-_Found = dict[str, tuple[TensorFiles, str]]
+def _untrained(files: TensorFiles, own: dict[str, Any]) -> tuple[str, ...]:
+  paths = own.get(OWN_UNTRAINED, [])
+  if not isinstance(paths, list) or not all(isinstance(p, str) for p in paths):
+    raise UserError(
+      f'{files.folder} has {OWN_UNTRAINED} {paths!r} in its configuration, '
+      'expected paths of parameters.'
+    )
+  return tuple(paths)
 
 
 def assemble(
   opened: Sequence[TensorFiles],
   config: RealmConfig,
+  sizes_from: str,
   vocab: str | Path | None = None,
   seed: int = 0,
-  own_part: Callable[[Path], str | None] = lambda folder: None,
+  own_config: Callable[[Path], dict[str, Any]] = lambda folder: {},
 ) -> ForeignModel:
   """A model of the parts that some folders have.
 
@@ -112,211 +151,166 @@ def assemble(
   Args:
     opened: the folders.
     config: of the model; share_embedders is told by the parts.
+    sizes_from: where config is from, for messages.
     vocab: its vocab.txt; None to find it in the folders.
     seed: of what is made anew.
-    own_part: folder -> which embedder it holds, if it says so itself.
+    own_config: folder -> what our export wrote into its configuration.
 
   Raises:
     FileNotFoundError: there is no vocab.txt.
     UserError: folders do not fit together; tensors are missing, unexpected or
-      of another shape, all of them named.
+      of another shape: of each folder and kind, the first are named.
   """
-  found = _find_parts(opened, own_part)
-  if found.keys() >= {'query_embedder', 'document_embedder'}:
-    if _same_tensors(found['query_embedder'], found['document_embedder']):
-      found['embedder'] = found.pop('document_embedder')
-      del found['query_embedder']
-  else:
-    for name in ('query_embedder', 'document_embedder'):
-      if name in found:  # of one alone: it serves for both
-        found['embedder'] = found.pop(name)
-  config = dataclasses.replace(
-    config, share_embedders='query_embedder' not in found
-  )
-  vocab = _one_vocabulary([files.folder for files in opened], vocab)
-  _check_size(vocab, config)
-  params = init_params(config, jax.random.key(seed))
-  params, made_anew = _fill(params, found, config.encoder.num_layers)
-  with_blocks = [files for files in opened if BLOCK_EMBEDS in files]
-  if len(with_blocks) > 1:
-    folders = ' and '.join(str(files.folder) for files in with_blocks)
-    raise UserError(f'{folders} all hold block embeddings: expected one.')
-  return ForeignModel(
-    config,
-    params,
-    vocab,
-    tuple(made_anew),
-    with_blocks[0] if with_blocks else None,
-  )
-
-
-def _find_parts(
-  opened: Sequence[TensorFiles], own_part: Callable[[Path], str | None]
-) -> _Found:
-  found: _Found = {}
-  for files in opened:
-    parts = _parts_of(files.names())
-    if not parts and BLOCK_EMBEDS not in files:
-      raise UserError(
-        f'{files.folder} has no REALM model in it: expected keys such as '
-        f'realm.encoder.layer.0..., found {files.names()[:3]}.'
-      )
-    for name, prefix in parts:
-      if prefix == '' and name == 'embedder':
-        name = own_part(files.folder) or name
-      part = files, prefix
-      if name == 'reader' and name in found:
-        part = _with_span_head(found.pop(name), part)
-      if name in found:
-        raise UserError(
-          f'{files.folder} and {found[name][0].folder} both hold the {name}: '
-          'expected each part once.'
-        )
-      found[name] = part
+  parts = [_all_parts_of(files, own_config(files.folder)) for files in opened]
+  num_layers = config.encoder.num_layers
+  found = _one_of_each([part for some in parts for part in some], num_layers)
   if not found:
     raise UserError(
       f'{opened[0].folder} has block embeddings and no model: name the folders '
       'of embedder and reader as well.'
     )
+  found = _one_embedder_for_both(found, num_layers)
+  config = dataclasses.replace(
+    config, share_embedders='query_embedder' not in found
+  )
+  vocab = one_vocabulary([files.folder for files in opened], vocab)
+  _check_size(vocab, config)
+  problems = Problems()
+  params, made_anew = _fill(
+    init_params(config, jax.random.key(seed)), found, num_layers, problems
+  )
+  for files, some in zip(opened, parts, strict=True):
+    _note_unexpected(files, some, num_layers, problems)
+  problems.refuse(sizes_from)
+  if made_anew:
+    _logger.warning('Made anew: %s.', ', '.join(made_anew))
+  return ForeignModel(
+    config,
+    params,
+    vocab,
+    tuple(made_anew),
+    _one_with_blocks(opened),
+    tuple(path for files in opened for path in files.paths),
+  )
+
+
+def _all_parts_of(files: TensorFiles, own: dict[str, Any]) -> list[_Part]:
+  parts = _parts_of(files, own)
+  if not parts and BLOCK_EMBEDS not in files:
+    raise UserError(
+      f'{files.folder} has no REALM model in it: expected keys such as '
+      f'realm.encoder.layer.0..., found {files.names()[:3]}.'
+    )
+  return parts
+
+
+def _one_of_each(parts: Sequence[_Part], num_layers: int) -> dict[str, _Part]:
+  """Name of a part -> the part; of an encoder and its reader, the reader."""
+  found: dict[str, _Part] = {}
+  for part in parts:
+    if part.name == 'reader' and 'reader' in found:
+      part = _with_span_head(found.pop('reader'), part, num_layers)
+    if part.name in found:
+      raise UserError(
+        f'{part.files.folder} and {found[part.name].files.folder} both hold '
+        f'the {part.name}: expected each part once.'
+      )
+    found[part.name] = part
   return found
 
 
-def _with_span_head(
-  one: tuple[TensorFiles, str], other: tuple[TensorFiles, str]
-) -> tuple[TensorFiles, str]:
+def _with_span_head(one: _Part, other: _Part, num_layers: int) -> _Part:
   """Of an encoder and a reader of the same weights, the reader."""
-  with_head = [
-    part
-    for part in (one, other)
-    if f'{part[1]}qa_outputs.dense_output.weight' in part[0]
-  ]
-  if len(with_head) == 1:
-    (reader,) = with_head
-    if _same_tensors(other if reader is one else one, reader):
+  if one.has_span_head != other.has_span_head:
+    reader, encoder = (one, other) if one.has_span_head else (other, one)
+    if _same_tensors(encoder, reader, num_layers):
       return reader
   raise UserError(
-    f'{one[0].folder} and {other[0].folder} both hold a reader, and not the '
-    'same: expected one, or an encoder and a reader of the same weights.'
+    f'{one.files.folder} and {other.files.folder} both hold a reader, and not '
+    'the same: expected one, or an encoder and a reader of the same weights.'
   )
 
 
-def _same_tensors(
-  one: tuple[TensorFiles, str], other: tuple[TensorFiles, str]
-) -> bool:
-  (files, prefix), (others, its_prefix) = one, other
-  names = [
-    key.removeprefix(prefix) for key in files.names() if key.startswith(prefix)
-  ]
-  return all(
-    its_prefix + name in others
-    and np.array_equal(
-      files.read(prefix + name), others.read(its_prefix + name)
+def _one_embedder_for_both(
+  found: dict[str, _Part], num_layers: int
+) -> dict[str, _Part]:
+  """Parts with one embedder where the files have one, or twice the same."""
+  two = [found[name] for name in EMBEDDERS[1:] if name in found]
+  if not two or not _same_tensors(two[0], two[-1], num_layers):
+    return found
+  if 'embedder' in found:
+    raise UserError(
+      f'{two[0].files.folder} holds the {two[0].name}, and '
+      f'{found["embedder"].files.folder} an embedder for both: expected one or '
+      'the other.'
     )
-    for name in names
-    if not _IDLE.search(name)
-  )
+  others = {name: part for name, part in found.items() if part not in two}
+  return {'embedder': two[0]._replace(name='embedder'), **others}
 
 
-def _fill(params: Any, found: _Found, num_layers: int) -> tuple[Any, list[str]]:
-  """params with the tensors of the files, and what they do not have.
+def _same_tensors(one: _Part, other: _Part, num_layers: int) -> bool:
+  """Whether parts have the same weights, but for a span head in the second."""
+  keys = [source.key for source in one.sources(num_layers).values()]
 
-  UserError lists all that is wrong.
-  """
+  def same(key: str, its_key: str) -> bool:
+    if key not in one.files or its_key not in other.files:
+      return (key in one.files) == (its_key in other.files)
+    return np.array_equal(one.files.read(key), other.files.read(its_key))
+
+  return all(same(one.prefix + key, other.prefix + key) for key in keys)
+
+
+def _one_with_blocks(opened: Sequence[TensorFiles]) -> TensorFiles | None:
+  with_blocks = [files for files in opened if BLOCK_EMBEDS in files]
+  if len(with_blocks) > 1:
+    folders = ' and '.join(str(files.folder) for files in with_blocks)
+    raise UserError(f'{folders} all hold block embeddings: expected one.')
+  return with_blocks[0] if with_blocks else None
+
+
+def _fill(
+  params: Any, found: dict[str, _Part], num_layers: int, problems: Problems
+) -> tuple[Any, list[str]]:
+  """params with the tensors of the files, and what they do not have."""
   filled = dict(params)
-  problems: list[str] = []
   made_anew: list[str] = []
   for name, tree in params.items():
-    if name in found:
-      sources = part_sources(name, num_layers)
-      files, prefix = found[name]
-      if not any('qa_outputs.' in key for key in files.names()):
-        made_anew += [
-          f'{name}/{path}' for path in sources if in_span_head(path)
-        ]
-        sources = {
-          path: source
-          for path, source in sources.items()
-          if not in_span_head(path)
-        }
-      filled[name] = _fill_part(tree, files, prefix, sources, problems)
-      problems += _unexpected(files, name, prefix, sources)
-    else:
+    if name not in found:
       made_anew.append(name)
-  if problems:
-    listed = problems[:_MAX_LISTED]
-    more = len(problems) - len(listed)
-    raise UserError(
-      'These tensors do not fit the config.json beside them:\n  '
-      + '\n  '.join(listed)
-      + (f'\n  and {more} more' if more else '')
+      continue
+    part = found[name]
+    sources = part.sources(num_layers)
+    filled[name] = fill(tree, part.files, part.prefix, sources, problems)
+    lacking = part_sources(name, num_layers).keys() - sources.keys()
+    made_anew += sorted(
+      f'{name}/{path}' for path in {*lacking, *part.untrained}
     )
-  if made_anew:
-    _logger.warning('Made anew: %s.', ', '.join(made_anew))
   return filled, made_anew
 
 
-def _fill_part(
-  tree: Any,
+def _note_unexpected(
   files: TensorFiles,
-  prefix: str,
-  sources: dict[str, Source],
-  problems: list[str],
-) -> Any:
-  """A part with the tensors that sources names; adds what is wrong."""
+  parts: Sequence[_Part],
+  num_layers: int,
+  problems: Problems,
+) -> None:
+  """Adds the tensors that none of the parts of a folder takes."""
+  known = {BLOCK_EMBEDS} | {
+    part.prefix + source.key
+    for part in parts
+    for source in part.sources(num_layers).values()
+  }
 
-  def leaf(path: tuple, own: Any) -> Any:
-    source = sources.get(jax.tree_util.keystr(path, simple=True, separator='/'))
-    if source is None:
-      return own
-    key = prefix + source.key
-    if key not in files:
-      problems.append(f'{key} is missing')
-      return own
-    shape = their_shape(source, own.shape)
-    if files.shape(key) != shape:
-      problems.append(f'{key} has shape {files.shape(key)}, expected {shape}')
-      return own
-    value = files.read(key)
-    return jax.numpy.asarray(
-      (value.T if source.transposed else value).reshape(own.shape)
-    )
-
-  return jax.tree_util.tree_map_with_path(leaf, tree)
-
-
-def _unexpected(
-  files: TensorFiles, name: str, prefix: str, sources: dict[str, Source]
-) -> list[str]:
-  known = {source.key for source in sources.values()}
-  idle = _IDLE_IN['reader' if name == 'reader' else 'embedder']
-  others = ('embedder.', 'query_embedder.', 'reader.', 'block_emb')
-  return [
-    f'{key} is unexpected'
-    for key in files.names()
-    if key.startswith(prefix)
-    and (plain := key.removeprefix(prefix)) not in known
-    and not (prefix == '' and plain.startswith(others))
-    and not _IDLE.search(plain)
-    and not idle.search(plain)
-  ]
-
-
-def _one_vocabulary(folders: Sequence[Path], given: str | Path | None) -> Path:
-  if given is not None:
-    return Path(given)
-  found = [path for folder in folders if (path := find_vocab(folder))]
-  if not found:
-    raise FileNotFoundError(
-      f'None of {", ".join(map(str, folders))} has a vocab.txt. Name one with '
-      '--vocab.'
-    )
-  fingerprints = [WordPiece.from_vocab_file(path).fingerprint for path in found]
-  for path, fingerprint in zip(found, fingerprints, strict=True):
-    if fingerprint != fingerprints[0]:
-      raise UserError(
-        f'{path.parent} and {found[0].parent} have different vocabularies.'
+  def is_idle(key: str) -> bool:
+    return any(
+      key.startswith(part.prefix)
+      and _IDLE_IN['reader' if part.name == 'reader' else 'embedder'].match(
+        key.removeprefix(part.prefix)
       )
-  return found[0]
+      for part in parts
+    )
+
+  note_unexpected(files, known, is_idle, problems)
 
 
 def _check_size(vocab: Path, config: RealmConfig) -> None:

@@ -5,13 +5,15 @@ are such files. Variables go by the keys that Hugging Face gave them when it
 converted these programs, so that what reads its files reads these as well.
 """
 
+import glob
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from realm_jax.checkpoints.entry import ALL, Entry
+from realm_jax.checkpoints.tf_bundle import find_variable
 from realm_jax.errors import UserError
 from realm_jax.optional import require
 
@@ -20,6 +22,8 @@ BLOCK_EMBEDS = 'block_emb'
 _IN_BERT = re.compile(r'^(.*?)(bert/(?:embeddings|encoder|pooler)/.*)$')
 _IN_MLM_HEAD = re.compile(r'^(.*?)(cls/predictions/.*)$')
 _WORDS = 'bert/embeddings/word_embeddings'
+# What BERT's pre-training has beside it, and optimizers.
+_LEFT_BY_TRAINING = re.compile(r'(^|/)(cls/seq_relationship/|adam_[mv]$)')
 # Scopes of the heads below those of ICT's and ORQA's modules.
 _EMBEDDER_HEAD = {
   'dense': 'cls.dense',
@@ -38,20 +42,6 @@ _LEAVES = {
   'bias': 'bias',
   'output_bias': 'bias',
 }
-
-
-class Variable(NamedTuple):
-  """A variable of a checkpoint, under its name in Hugging Face's files.
-
-  Attributes:
-    key: that name.
-    shape: its shape there: of a kernel [out, in].
-    read: () -> its values; mapped where the file holds nothing else.
-  """
-
-  key: str
-  shape: tuple[int, ...]
-  read: Callable[[], np.ndarray]
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -96,18 +86,25 @@ def _newest(folder: Path) -> Path | None:
   return _index(folder / Path(match[1]).name) if match else None
 
 
-def read_tf_checkpoint(prefix: Path) -> list[Variable]:
+def checkpoint_files(prefix: Path) -> list[Path]:
+  """The files of a checkpoint: its index, and its data."""
+  data = prefix.parent.glob(f'{glob.escape(prefix.name)}.data-*')
+  return [_index(prefix), *sorted(data)]
+
+
+def read_tf_checkpoint(prefix: Path) -> Iterator[Entry]:
   """The variables of the parts of REALM, or of a BERT.
 
-  What training left beside them, such as Adam's moments, is left out. Only
-  numbers are read; no graph is run.
+  Kernels have the shape that they have in Hugging Face's files, [out, in].
+  Other variables keep their own name; what training left beside them, such as
+  Adam's moments, is left out. Only numbers are read; no graph is run.
 
   Args:
     prefix: of the checkpoint's files.
 
   Raises:
     ImportError: TensorFlow is not installed.
-    UserError: the checkpoint is damaged, or has parts of unknown names.
+    UserError: the checkpoint is damaged, or has a part twice.
   """
   tensorflow = require('tensorflow', 'data')
   # What its bindings make of a status is not in the documentation.
@@ -125,51 +122,64 @@ def read_tf_checkpoint(prefix: Path) -> list[Variable]:
     name: tuple(shape)
     for name, shape in reader.get_variable_to_shape_map().items()
   }
-  if set(shapes) == {BLOCK_EMBEDS}:
-    return [_mapped(prefix, shapes[BLOCK_EMBEDS])]
+  dtypes = reader.get_variable_to_dtype_map()
 
-  def variable(name: str, key: str) -> Variable:
+  def entry(name: str, key: str) -> Entry:
     is_kernel = name.endswith('/kernel')
 
-    def read() -> np.ndarray:
+    def read(rows: slice) -> np.ndarray:
+      if not dtypes[name].is_floating:
+        raise UserError(
+          f'{prefix} has {name} of {dtypes[name].name}, expected '
+          'floating-point numbers.'
+        )
       try:
         value = reader.get_tensor(name)
       except damaged as error:
         raise UserError(f'{prefix} is damaged: {error}.') from error
-      return value.T if is_kernel else value
+      value = value.T if is_kernel else value
+      return value[rows] if rows != ALL else value
 
     shape = shapes[name][::-1] if is_kernel else shapes[name]
-    return Variable(key, shape, read)
+    return Entry(key, shape, read)
 
+  weights = [n for n in shapes if shapes[n] and dtypes[n].is_floating]
   keys = keys_of(shapes)
-  return [variable(name, keys[name]) for name in sorted(keys)]
+  keys |= {name: name for name in _unplaced(weights, keys)}
+  for name in sorted(keys):
+    if name == BLOCK_EMBEDS:  # 6.3 GiB of all Wikipedia: never read whole
+      yield _mapped(prefix)
+    else:
+      yield entry(name, keys[name])
 
 
-def _mapped(prefix: Path, shape: tuple[int, ...]) -> Variable:
-  """The block embeddings of a checkpoint that has nothing else.
+def _mapped(prefix: Path) -> Entry:
+  """The block embeddings of a checkpoint, mapped."""
+  place = find_variable(prefix, BLOCK_EMBEDS)
+  return Entry(BLOCK_EMBEDS, place.shape, lambda rows: place.map()[rows])
 
-  TensorFlow reads a variable whole, whatever part is asked for. The data file
-  is the numbers and no more.
+
+def _unplaced(weights: Collection[str], placed: Collection[str]) -> list[str]:
+  """Names that are of no part, and are not what training leaves beside one.
+
+  Whatever the optimizer, its values lie below the variable's own name.
   """
-  path = prefix.with_name(f'{prefix.name}.data-00000-of-00001')
-  dtype = np.dtype('<f4')
-  expected = int(np.prod(shape)) * dtype.itemsize
-  if not path.is_file() or path.stat().st_size != expected:
-    raise UserError(
-      f'{path} is missing or not {expected} bytes long, as {shape} numbers are.'
-    )
-  return Variable(
-    BLOCK_EMBEDS, shape, lambda: np.memmap(path, dtype, 'r', 0, shape)
-  )
+  return [
+    name
+    for name in weights
+    if name not in placed
+    and name.rpartition('/')[0] not in weights
+    and not _LEFT_BY_TRAINING.search(name)
+  ]
 
 
 def keys_of(names: Iterable[str]) -> dict[str, str]:
   """Name of a variable -> its key in Hugging Face's files.
 
   A BERT alone has keys such as `realm.encoder...`; an embedder is one whose
-  scope also has a projection, and lies below `embedder.`; one beside a span
-  head, or of the scope `reader`, lies below `reader.`. Other variables, those
-  of optimizers among them, have no key.
+  scope also has a layer of a projection, and lies below `embedder.`; one beside
+  a span head, or of the scope `reader`, lies below `reader.`. Other variables,
+  those of optimizers among them, have no key.
 
   Args:
     names: of all variables of a checkpoint.
@@ -184,9 +194,15 @@ def keys_of(names: Iterable[str]) -> dict[str, str]:
     n.removesuffix(_WORDS) for n in names if n.endswith(_WORDS)
   ):
     outer = scope.removesuffix('module/')
-    if f'{outer}dense_1/kernel' in names or outer.endswith('reader/'):
+    layers = {
+      layer
+      for name in names
+      if name.startswith(outer)
+      and '/' not in (layer := name.removeprefix(outer).rpartition('/')[0])
+    }
+    if 'dense_1' in layers or outer.endswith('reader/'):
       prefix, head = 'reader.', _SPAN_HEAD
-    elif f'{outer}dense/kernel' in names:
+    elif layers & _EMBEDDER_HEAD.keys():
       prefix, head = 'embedder.', _EMBEDDER_HEAD
     else:
       prefix, head = '', {}

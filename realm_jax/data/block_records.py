@@ -6,7 +6,10 @@ push bytes give the texts. Nothing is built, imported or called, whatever the
 file says, and no more than a record is held.
 """
 
+import io
+import os
 import pickletools
+import tokenize
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,8 @@ from realm_jax.optional import require
 
 NPY_MAGIC = b'\x93NUMPY'
 TFRECORD_SUFFIXES = ('.tfr', '.tfrecord', '.tfrecords')
+_MAX_RECORD = 16 << 20  # bytes; a block has some hundred words
+_MAX_LINE = 1024  # bytes of a name
 _BYTES = frozenset({'SHORT_BINBYTES', 'BINBYTES', 'BINBYTES8'})
 _PUTS = frozenset({'BINPUT', 'LONG_BINPUT', 'MEMOIZE'})
 _GETS = frozenset({'BINGET', 'LONG_BINGET'})
@@ -74,34 +79,95 @@ def _read_tfrecord(path: Path) -> Iterator[bytes]:
     raise UserError(f'{path} is no whole TFRecord file: {error}.') from error
 
 
+def count_block_records(path: Path) -> int:
+  """The number of texts that the header of a .npy promises.
+
+  Raises:
+    UserError: it is damaged or holds anything else.
+  """
+  with _open(path) as stream:
+    return _read_header(path, stream)[0]
+
+
+def _read_header(path: Path, stream: BinaryIO) -> tuple[int, np.dtype]:
+  """The number of records and their dtype: objects, or bytes of one width."""
+  try:
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read_header(stream)
+  # What a crafted one can make numpy raise, besides ValueError.
+  except (
+    ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError,
+    RecursionError, MemoryError,
+  ) as error:  # fmt: skip
+    raise UserError(f'{path} is no whole .npy file ({error}).') from error
+  if len(shape) != 1 or dtype.kind not in 'OS' or not dtype.itemsize:
+    raise UserError(
+      f'{path} is an array {list(shape)} of {dtype}, expected one dimension '
+      'of bytes: a text for each block.'
+    )
+  return shape[0], dtype
+
+
 def _read_npy(path: Path) -> Iterator[bytes]:
-  with open(path, 'rb') as stream:
-    try:
-      version = np.lib.format.read_magic(stream)
-      read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-      }[version]
-      shape, _, dtype = read_header(stream)
-    except (ValueError, KeyError) as error:
-      raise UserError(f'{path} is no whole .npy file ({error}).') from error
-    if len(shape) != 1 or dtype.kind not in 'OS':
-      raise UserError(
-        f'{path} is an array {list(shape)} of {dtype}, expected one dimension '
-        'of bytes: a text for each block.'
-      )
+  with _open(path) as stream:
+    expected, dtype = _read_header(path, stream)
     if dtype.kind == 'S':
-      mapped = np.memmap(path, dtype, 'r', stream.tell(), shape)
-      yield from map(bytes, mapped)
+      yield from _fixed_width(path, stream, expected, dtype)
       return
     num_records = 0
     for record in _pickled_bytes(path, stream):
       num_records += 1
-      yield record
-    if num_records != shape[0]:
+      if num_records <= expected:
+        yield record
+    if num_records != expected:
       raise UserError(
-        f'{path} has {num_records} records, but its header says {shape[0]}.'
+        f'{path} has {num_records} records, but its header says {expected}.'
       )
+
+
+def _fixed_width(
+  path: Path, stream: BinaryIO, num_records: int, dtype: np.dtype
+) -> Iterator[bytes]:
+  left = _bytes_left(stream)
+  if not 0 <= num_records * dtype.itemsize <= left:
+    raise UserError(
+      f'{path} is damaged: its header says {num_records} records of '
+      f'{dtype.itemsize} bytes, {left} bytes follow.'
+    )
+  if num_records:
+    mapped = np.memmap(path, dtype, 'r', stream.tell(), (num_records,))
+    yield from map(bytes, mapped)
+
+
+def _bytes_left(stream: BinaryIO) -> int:
+  return os.fstat(stream.fileno()).st_size - stream.tell()
+
+
+class _Bounded(io.BufferedReader):
+  """A file of which nothing long is read: memory is taken before it is."""
+
+  def read(self, size: int | None = -1, /) -> bytes:
+    """Some bytes; ValueError where they are more than a record has."""
+    if size is None or not 0 <= size <= _MAX_RECORD:
+      raise ValueError(
+        f'a value of {size} bytes, expected at most {_MAX_RECORD}'
+      )
+    return super().read(size)
+
+  def readline(self, size: int | None = -1, /) -> bytes:
+    """A line; ValueError where it is longer than any name."""
+    line = super().readline(_MAX_LINE)
+    if len(line) == _MAX_LINE:
+      raise ValueError(f'a line of more than {_MAX_LINE} bytes')
+    return line
+
+
+def _open(path: Path) -> _Bounded:
+  return _Bounded(io.FileIO(path))
 
 
 def _pickled_bytes(path: Path, stream: BinaryIO) -> Iterator[bytes]:
@@ -149,7 +215,7 @@ def _instructions(
 
 
 def _bytes_at(path: Path, position: int) -> bytes:
-  with open(path, 'rb') as stream:
+  with _open(path) as stream:
     stream.seek(position)
     _, record, _ = next(pickletools.genops(stream))
     assert isinstance(record, bytes)

@@ -7,8 +7,10 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from realm_jax.eval.answering import Answer
+from realm_jax.eval.answering import Answer, Document
 from realm_jax.predictor import Predictor
+
+_NUM_WORDS = 8  # that stand for a title
 
 
 def ask(
@@ -58,10 +60,19 @@ def show(question: str, answer: Answer, console: Console) -> None:
         + f'[reverse]{escape(answer.text)}[/reverse]'
         + escape(document.text[answer.stop :])
       )
-      console.print(Panel(marked, title=escape(document.title)))
+      console.print(Panel(marked, title=escape(_title(document))))
     table.add_row(
       f'{document.probability:.3f}',
       f'{document.retrieval_utility:+.2f}',
-      escape(document.title),
+      escape(_title(document)),
     )
   console.print(table)
+
+
+def _title(document: Document) -> str:
+  """Its title; of a block that has none its number and its first words."""
+  if document.title:
+    return document.title
+  words = document.text.split(maxsplit=_NUM_WORDS)
+  more = ' ...' if len(words) > _NUM_WORDS else ''
+  return f'{document.block_id}: {" ".join(words[:_NUM_WORDS])}{more}'

@@ -1,33 +1,30 @@
 """Checkpoints of other programs -> runs, and runs -> theirs."""
 
-import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from realm_jax.checkpoints.bert import read_bert
 from realm_jax.checkpoints.hf_export import write_hf_realm
 from realm_jax.checkpoints.hf_realm import read_hf_realm
 from realm_jax.checkpoints.hub import local_path
 from realm_jax.checkpoints.official import read_official
 from realm_jax.checkpoints.realm_parts import ForeignModel
 from realm_jax.checkpoints.tf_checkpoint import BLOCK_EMBEDS
+from realm_jax.data.block_records import count_block_records, read_block_records
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
+from realm_jax.data.packing import ENTITIES
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import is_whole
+from realm_jax.folders import check_kind, file_checksum, is_whole
 from realm_jax.index.snapshot import write_snapshot
-from realm_jax.models.bert_weights import (
-  encoder_config_from,
-  find_vocab,
-  load_bert,
-)
-from realm_jax.models.encoder import EncoderConfig
-from realm_jax.models.realm import RealmConfig, init_params
+from realm_jax.models.realm import RealmConfig
 from realm_jax.runs.prepare import prepare
 from realm_jax.train.run_folder import (
   NoCorpus,
@@ -40,6 +37,7 @@ IMPORTS = ('bert', 'hf-realm', 'official')
 EXPORTS = ('hf-realm',)
 BLOCK_RECORDS = 'block_records.npy'
 _ROWS = 1 << 18  # of block embeddings copied at once: 128 MiB of 128 floats
+_NUM_COMPARED = 1000  # blocks of a corpus that is held against block records
 
 
 def import_checkpoint(
@@ -75,7 +73,8 @@ def import_checkpoint(
     vocab: its vocab.txt; None to find it in the folders.
     num_heads: attention heads, where no configuration tells.
     model: with 'bert', sizes of what BERT does not have.
-    lengths: sequence lengths that evaluating and asking use.
+    lengths: sequence lengths that evaluating and asking use; None for the
+      checkpoint's own, or the paper's where it does not tell.
     seed: of parameters that the checkpoint does not have.
     console: where to print; None for the terminal.
 
@@ -85,20 +84,21 @@ def import_checkpoint(
   Raises:
     FileNotFoundError: a folder or file is missing.
     ImportError: TensorFlow is needed and not installed.
-    UserError: the checkpoint is damaged, of another kind, or does not fit.
+    UserError: the checkpoint is damaged, of another kind, or does not fit; the
+      corpus has other blocks; out is a finished run, or the unfinished one of
+      another checkpoint.
   """
   console = console or Console()
-  folders = [local_path(path) for path in paths]
+  _check_arguments(kind, paths, out, entities)
+  needs_blocks = corpus is not None and not is_whole(Path(corpus))
+  also = (BLOCK_RECORDS,) if needs_blocks and kind != 'bert' else ()
+  folders = [local_path(path, also) for path in paths]
   if kind == 'hf-realm':
     foreign = read_hf_realm(folders, vocab, seed)
   elif kind == 'official':
     foreign = read_official(folders, vocab, num_heads, seed)
-  elif kind == 'bert':
-    foreign = _read_bert(folders, vocab, num_heads, model, seed)
   else:
-    raise UserError(
-      f'kind of checkpoint is {kind!r}, expected one of {", ".join(IMPORTS)}.'
-    )
+    foreign = read_bert(folders[0], vocab, num_heads, model, seed)
   wordpiece = WordPiece.from_vocab_file(foreign.vocab)
   searched: Corpus | NoCorpus = NoCorpus(wordpiece)
   if corpus is not None:
@@ -116,15 +116,12 @@ def import_checkpoint(
     searched,
     {
       'kind': kind,
-      'lengths': lengths or _lengths_for(foreign.config.encoder),
+      'lengths': lengths or _lengths_for(foreign),
       'made_anew': foreign.made_anew,
       'seed': seed,
+      'sources': [_identify(path) for path in foreign.paths],
     },
   )
-  if run.finished:
-    raise UserError(
-      f'{out} is a finished run. Give another folder, or delete this one.'
-    )
   if isinstance(searched, Corpus):
     _save_block_embeds(run, foreign, searched, console)
   run.finish(foreign.params, num_steps=0)
@@ -132,41 +129,44 @@ def import_checkpoint(
   return out
 
 
-def _lengths_for(encoder: EncoderConfig) -> Lengths:
-  """The paper's lengths, or what an encoder with few positions can read."""
-  lengths = Lengths()
-  if lengths.joint_len <= encoder.max_positions:
-    return lengths
-  query_len = encoder.max_positions // 3
-  return Lengths(query_len, encoder.max_positions - query_len)
-
-
-def _read_bert(
-  folders: Sequence[Path],
-  vocab: str | None,
-  num_heads: int | None,
-  model: RealmConfig | None,
-  seed: int,
-) -> ForeignModel:
-  if len(folders) != 1:
-    raise UserError(f'bert takes one folder, {len(folders)} are given.')
-  (folder,) = folders
-  config = dataclasses.replace(
-    model or RealmConfig(), encoder=encoder_config_from(folder, num_heads)
-  )
-  vocab_file = Path(vocab) if vocab else find_vocab(folder)
-  if vocab_file is None:
-    raise FileNotFoundError(
-      f'{folder} has no vocab.txt. Name one with --vocab.'
+def _check_arguments(
+  kind: str, paths: Sequence[str], out: str, entities: str
+) -> None:
+  """Raises UserError for what would fail only after hours of work."""
+  if kind not in IMPORTS:
+    raise UserError(
+      f'kind of checkpoint is {kind!r}, expected one of {", ".join(IMPORTS)}.'
     )
-  params = load_bert(
-    folder,
-    config,
-    init_params(config, jax.random.key(seed)),
-    wordpiece=WordPiece.from_vocab_file(vocab_file),
-  )
-  # Of a BERT the span head, without which nothing is answered, is always new.
-  return ForeignModel(config, params, vocab_file, ('reader/span_head',))
+  if kind == 'bert' and len(paths) != 1:
+    raise UserError(f'bert takes one folder, {len(paths)} are given.')
+  if entities not in ENTITIES:
+    raise UserError(
+      f'entities is {entities!r}, expected one of {", ".join(ENTITIES)}.'
+    )
+  check_kind(Path(out), 'run')
+  if is_whole(Path(out)):
+    raise UserError(
+      f'{out} is a finished run. Give another folder, or delete this one.'
+    )
+
+
+def _identify(path: Path) -> dict[str, Any]:
+  """What a file of weights is, whatever folder it lies in."""
+  return {
+    'name': path.name,
+    'bytes': path.stat().st_size,
+    'sha256': file_checksum(path),
+  }
+
+
+def _lengths_for(foreign: ForeignModel) -> Lengths:
+  """Its own lengths, the paper's, or what few positions can read."""
+  lengths = foreign.lengths or Lengths()
+  max_positions = foreign.config.encoder.max_positions
+  if lengths.joint_len <= max_positions:
+    return lengths
+  query_len = max_positions // 3
+  return Lengths(query_len, max_positions - query_len)
 
 
 def _corpus_of(
@@ -182,16 +182,20 @@ def _corpus_of(
       'The checkpoint has no block embeddings (block_emb), so that --corpus '
       'has no use here. Evaluating and asking take --corpus as well.'
     )
-  if not is_whole(Path(corpus)):
-    found = [path for path in folders if (path / BLOCK_RECORDS).is_file()]
-    if not found:
+  found = [path for path in folders if (path / BLOCK_RECORDS).is_file()]
+  records = found[0] / BLOCK_RECORDS if found else None
+  if records is not None:
+    _check_shape(foreign, count_block_records(records), str(records))
+  is_there = is_whole(Path(corpus))
+  if not is_there:
+    if records is None:
       raise FileNotFoundError(
         f'{corpus} is no corpus, and none of {", ".join(map(str, folders))} '
         f'has a {BLOCK_RECORDS} to make it of. Make it with: realm-jax prepare '
         'BLOCKS.tfr --vocab VOCAB.'
       )
     prepare(
-      [str(found[0] / BLOCK_RECORDS)],
+      [str(records)],
       corpus,
       vocab=str(foreign.vocab),
       entities=entities,
@@ -201,15 +205,43 @@ def _corpus_of(
   opened.check_vocabulary(
     WordPiece.from_vocab_file(foreign.vocab), str(foreign.vocab)
   )
+  _check_shape(foreign, opened.num_blocks, corpus)
+  if is_there and records is not None:
+    _compare_blocks(opened, records)
+  elif is_there:
+    console.print(
+      f'There is no {BLOCK_RECORDS} beside the model: that the blocks of '
+      f'{corpus} are those of its embeddings, one by one, was not checked.'
+    )
+  return opened
+
+
+def _check_shape(foreign: ForeignModel, num_blocks: int, source: str) -> None:
+  """Raises UserError unless there is an embedding for each block."""
+  assert foreign.block_embeds is not None
   shape = foreign.block_embeds.shape(BLOCK_EMBEDS)
-  expected = opened.num_blocks, foreign.config.embed_dim
+  expected = num_blocks, foreign.config.embed_dim
   if shape != expected:
     raise UserError(
       f'{foreign.block_embeds.folder} has block embeddings {list(shape)}, '
-      f'expected {list(expected)}: a row for each block of {corpus}, as long '
+      f'expected {list(expected)}: a row for each block of {source}, as long '
       "as the embedder's vectors."
     )
-  return opened
+
+
+def _compare_blocks(corpus: Corpus, records: Path) -> None:
+  """Raises UserError if the first blocks of a corpus are not those of a file.
+
+  Texts are compared, not checksums: the same blocks come as TFRecords, too.
+  """
+  texts = itertools.islice(read_block_records(records), _NUM_COMPARED)
+  for block_id, text in enumerate(texts):
+    if corpus.text(block_id) != text:
+      raise UserError(
+        f'Block {block_id} of corpus {corpus.folder} is not that of {records}: '
+        'the block embeddings belong to other texts. Name a new folder, to '
+        'have it made, or the corpus that was made of this file.'
+      )
 
 
 def _save_block_embeds(
@@ -242,26 +274,59 @@ def export_checkpoint(
 ) -> list[Path]:
   """Writes the parameters of a run as another program reads them.
 
+  Parts that were never trained are left out.
+
   Args:
     kind: 'hf-realm': a folder for each class of transformers; see
       checkpoints.hf_export.write_hf_realm.
     run: folder of a finished run.
-    out: folder to write to.
+    out: folder to write to, empty or new.
     console: where to print; None for the terminal.
 
   Returns:
     The folders written.
+
+  Raises:
+    FileNotFoundError: there is no such run.
+    UserError: kind is unknown, out is not empty, or nothing was trained.
   """
   if kind not in EXPORTS:
     raise UserError(
       f'kind of checkpoint is {kind!r}, expected one of {", ".join(EXPORTS)}.'
     )
-  if is_whole(Path(out)):
-    raise UserError(f'{out} holds something else. Give another folder.')
+  _check_empty(Path(out))
   loaded = load_run(run)
-  folders = write_hf_realm(out, loaded.model, loaded.params, loaded.wordpiece)
+  lengths = loaded.settings.get('lengths')
+  folders, left_out = write_hf_realm(
+    out,
+    loaded.model,
+    loaded.params,
+    loaded.wordpiece,
+    loaded.untrained,
+    Lengths(**lengths) if lengths else None,
+  )
+  if not folders:
+    raise UserError(
+      f'Run {run} has no trained part: there is nothing to write.'
+    )
   console = console or Console()
   for folder in folders:
     console.print(f'Wrote {folder}')
-  console.print('All of them, imported, are the run again.')
+  if left_out:
+    console.print(
+      f'Left out, for it was never trained: {", ".join(left_out)}. Imported, '
+      'the others are the run again but for that, which is made anew.'
+    )
+  else:
+    console.print('All of them, imported, are the run again.')
   return folders
+
+
+def _check_empty(out: Path) -> None:
+  """Raises UserError if a folder to write to holds anything."""
+  found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+  if found:
+    raise UserError(
+      f'{out} holds {", ".join(found[:3])}. Give an empty or a new folder; '
+      'what a stopped export has left must be deleted.'
+    )

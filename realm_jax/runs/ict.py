@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from realm_jax.checkpoints.bert import encoder_config_from, load_bert
 from realm_jax.checkpoints.hub import local_path
 from realm_jax.checks import check_at_least
 from realm_jax.data.batches import Batches
@@ -20,7 +21,6 @@ from realm_jax.data.examples import (
 from realm_jax.data.featurize import Ragged, document_inputs, query_inputs
 from realm_jax.data.reader_warmup import Readings, reader_batch
 from realm_jax.errors import UserError
-from realm_jax.models.bert_weights import encoder_config_from, load_bert
 from realm_jax.models.copying_init import copying_init
 from realm_jax.models.realm import RealmConfig, abstract_params, init_params
 from realm_jax.train.loop import LoopConfig

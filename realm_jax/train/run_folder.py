@@ -200,13 +200,32 @@ class LoadedRun:
     return {'folder': str(self.path), 'fingerprint': self.fingerprint}
 
   @property
-  def reads_spans(self) -> bool:
-    """Whether its reader has learned to answer from blocks."""
+  def untrained(self) -> tuple[str, ...]:
+    """Parts and parameters that neither training nor an import has shaped.
+
+    Paths, or beginnings of paths, such as 'reader' or 'reader/span_head'.
+    """
     if self.stage == 'imported':
-      return not any(
-        name.startswith('reader') for name in self.settings['made_anew']
-      )
-    return self.stage == 'finetune'
+      return tuple(self.settings['made_anew'])
+    if self.stage == 'finetune':
+      return ()
+    warmed_up = self.settings.get('config', {}).get('reader_batch_size')
+    if self.stage == 'ict' and not (warmed_up or self.settings.get('bert')):
+      return ('reader',)
+    return ('reader/span_head',)
+
+  @property
+  def finds_blocks(self) -> bool:
+    """Whether its embedders have learned to find blocks."""
+    return not any('embedder' in name.split('/')[0] for name in self.untrained)
+
+  @property
+  def reads_spans(self) -> bool:
+    """Whether it has learned to find blocks, and its reader to answer."""
+    needed = ('reader/encoder', 'reader/span_head')
+    return self.finds_blocks and not any(
+      name == 'reader' or name.startswith(needed) for name in self.untrained
+    )
 
   def check_vocabulary(self, corpus: Corpus) -> None:
     """Raises UserError if a corpus has another vocabulary than the run."""
@@ -228,7 +247,7 @@ def load_run(path: str | Path) -> LoadedRun:
   """
   path = Path(path)
   manifest = read_manifest(
-    path, 'run', 'realm-jax ict, pretrain or finetune', verify=True
+    path, 'run', 'realm-jax ict, pretrain, finetune or import', verify=True
   )
   config = json.loads((path / CONFIG_FILE).read_text(encoding='utf-8'))
   model = dict(config['model'])

@@ -9,6 +9,7 @@ The second half needs an interpreter with torch (CPU build) and transformers
 """
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from realm_jax.checkpoints.hf_realm import read_hf_realm
@@ -32,10 +34,17 @@ from realm_jax.types import TextInputs
 
 
 @pytest.fixture(scope='module')
-def exported(tiny_start, tmp_path_factory):
+def start(tiny_corpus, tmp_path_factory):
+  """A run of which everything counts as trained."""
+  folder = tmp_path_factory.mktemp('start') / 'run'
+  return tiny.make_untrained_run(folder, tiny_corpus, stage='finetune')
+
+
+@pytest.fixture(scope='module')
+def exported(start, tmp_path_factory):
   out = tmp_path_factory.mktemp('exported')
   folders = export_checkpoint(
-    'hf-realm', str(tiny_start), str(out), console=tiny.quiet()
+    'hf-realm', str(start), str(out), console=tiny.quiet()
   )
   assert [folder.name for folder in folders] == [
     'embedder',
@@ -45,10 +54,10 @@ def exported(tiny_start, tmp_path_factory):
   return out
 
 
-def test_an_encoder_beside_its_reader_is_no_second_one(exported, tiny_start):
+def test_an_encoder_beside_its_reader_is_no_second_one(exported, start):
   for names in (('encoder', 'reader'), ('reader', 'encoder')):
     _, params, *_ = read_hf_realm([exported / name for name in names])
-    assert_same(params['reader'], load_run(tiny_start).params['reader'])
+    assert_same(params['reader'], load_run(start).params['reader'])
 
 
 def assert_same(one, other):
@@ -56,16 +65,19 @@ def assert_same(one, other):
 
 
 def test_what_is_exported_comes_back_bit_for_bit(
-  exported, tiny_start, tiny_corpus, tmp_path
+  exported, start, tiny_corpus, tmp_path
 ):
   out = str(tmp_path / 'run')
   import_checkpoint(
     'hf-realm', [str(exported / 'embedder'), str(exported / 'reader')], out
   )
-  back, start = load_run(out), load_run(tiny_start)
-  assert_same(back.params, start.params)
-  assert back.model == start.model
-  assert back.wordpiece.fingerprint == start.wordpiece.fingerprint
+  back, first = load_run(out), load_run(start)
+  assert_same(back.params, first.params)
+  assert back.model == first.model
+  assert back.wordpiece.fingerprint == first.wordpiece.fingerprint
+  assert back.untrained == ()
+  assert back.settings['lengths']['query_len'] == tiny.LENGTHS.query_len
+  assert back.settings['lengths']['document_len'] == tiny.LENGTHS.document_len
   with pytest.raises(UserError, match='has no corpus of its own'):
     open_system(out)
   assert open_system(out, str(tiny_corpus)).run.stage == 'imported'
@@ -77,7 +89,9 @@ def test_what_is_exported_comes_back_bit_for_bit(
 
 def test_two_embedders_come_back_as_two(tiny_corpus, tmp_path):
   model = dataclasses.replace(tiny.MODEL, share_embedders=False)
-  run = tiny.make_untrained_run(tmp_path / 'run', tiny_corpus, model)
+  run = tiny.make_untrained_run(
+    tmp_path / 'run', tiny_corpus, model, 'finetune'
+  )
   out = tmp_path / 'out'
   export_checkpoint('hf-realm', str(run), str(out), console=tiny.quiet())
   names = sorted(path.name for path in out.iterdir())
@@ -92,18 +106,84 @@ def test_two_embedders_come_back_as_two(tiny_corpus, tmp_path):
     assert_same(params['embedder'], loaded.params[name])
 
 
-def test_an_encoder_lacks_the_span_head_alone(exported, tiny_start, caplog):
+def test_an_encoder_lacks_the_span_head_alone(exported, start, caplog):
   _, params, *_ = read_hf_realm([exported / 'encoder'], seed=5)
-  start = load_run(tiny_start)
+  first = load_run(start)
   span_head = params['reader'].pop('span_head')
-  theirs = {**start.params['reader']}
+  theirs = {**first.params['reader']}
   assert theirs.pop('span_head').keys() == span_head.keys()
   assert_same(params['reader'], theirs)
-  fresh = init_params(start.model, jax.random.key(5))
+  fresh = init_params(first.model, jax.random.key(5))
   assert_same(span_head, fresh['reader']['span_head'])
   assert_same(params['embedder'], fresh['embedder'])
   assert 'embedder' in caplog.text
   assert 'reader/span_head/score_kernel' in caplog.text
+
+
+def export(run, out):
+  """Names of the folders written, and what was shown."""
+  console = Console(file=io.StringIO(), width=200)
+  folders = export_checkpoint('hf-realm', str(run), str(out), console=console)
+  return [folder.name for folder in folders], console.file.getvalue()
+
+
+def import_folders(folders, out):
+  import_checkpoint(
+    'hf-realm', [str(f) for f in folders], str(out), console=tiny.quiet()
+  )
+  return load_run(out)
+
+
+def test_what_was_never_trained_is_not_exported(
+  exported, tiny_corpus, tmp_path
+):
+  folders, shown = export(
+    tiny.make_untrained_run(tmp_path / 'ict', tiny_corpus), tmp_path / 'a'
+  )
+  assert folders == ['embedder']
+  assert 'never trained: encoder, reader.' in shown
+  pretrained = tiny.make_untrained_run(
+    tmp_path / 'pretrained', tiny_corpus, stage='pretrain'
+  )
+  assert export(pretrained, tmp_path / 'b')[0] == ['embedder', 'encoder']
+  embedder, encoder = tmp_path / 'b' / 'embedder', tmp_path / 'b' / 'encoder'
+  back = import_folders([embedder, encoder], tmp_path / 'run')
+  assert not back.reads_spans
+  assert export(back.path, tmp_path / 'c')[0] == ['embedder', 'encoder']
+  without = import_folders([exported / 'reader'], tmp_path / 'without')
+  assert not without.reads_spans  # it would read blocks found at random
+  assert export(without.path, tmp_path / 'd')[0] == ['encoder', 'reader']
+
+
+def test_parameters_that_were_never_trained_are_known_by_their_config(
+  exported, copied, tmp_path
+):
+  path = copied / 'embedder' / 'config.json'
+  config = json.loads(path.read_text())
+  assert config['realm_jax_untrained'] == []
+  config['realm_jax_untrained'] = ['projection/kernel', 'projection/bias']
+  path.write_text(json.dumps(config))
+  back = import_folders(
+    [copied / 'embedder', copied / 'reader'], tmp_path / 'run'
+  )
+  assert back.untrained == (
+    'embedder/projection/bias',
+    'embedder/projection/kernel',
+  )
+  assert not back.reads_spans
+  export(back.path, tmp_path / 'again')
+  again = json.loads((tmp_path / 'again/embedder/config.json').read_text())
+  assert {*again['realm_jax_untrained']} == {*config['realm_jax_untrained']}
+  path.write_text(json.dumps({**config, 'realm_jax_untrained': 3}))
+  with pytest.raises(UserError, match='expected paths of parameters'):
+    read_hf_realm([copied / 'embedder'])
+
+
+def test_a_folder_to_export_to_is_empty(exported, start):
+  with pytest.raises(
+    UserError, match=r'holds embedder, encoder, reader\. Give'
+  ):
+    export(start, exported)
 
 
 @pytest.fixture
@@ -134,6 +214,58 @@ def test_all_that_does_not_fit_is_said_at_once(copied):
   assert 'cls.dense.weight is missing' in message
   assert f'{bias} has shape (99,), expected' in message
   assert 'cls.extra is unexpected' in message
+
+
+def test_tensors_of_no_part_are_named(copied):
+  def misspell(tensors):
+    for key in list(tensors):
+      tensors[f'embeder.{key}'] = tensors.pop(key)
+
+  change(copied / 'embedder', misspell)
+  tensors = load_file(copied / 'embedder' / 'model.safetensors')
+  change(copied / 'reader', lambda reader: reader.update(tensors))
+  with pytest.raises(UserError) as caught:
+    read_hf_realm([copied / 'reader'])
+  message = str(caught.value)
+  assert message.count('is unexpected') == 8
+  assert f'and {len(tensors) - 8} more such' in message
+
+
+def test_lengths_are_theirs_where_they_tell(copied, tmp_path):
+  for name in ('embedder', 'reader'):
+    path = copied / name / 'config.json'
+    config = json.loads(path.read_text())
+    config['reader_seq_len'] = 50
+    del config['searcher_seq_len']
+    path.write_text(json.dumps({**config, 'searcher_seq_len': 13}))
+  folders = [copied / 'embedder', copied / 'reader']
+  lengths = import_folders(folders, tmp_path / 'run').settings['lengths']
+  assert (lengths['query_len'], lengths['document_len']) == (13, 37)
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'hidden_act': 'relu'}, "hidden_act 'relu', expected gelu"),
+    ({'position_embedding_type': 'relative_key'}, 'expected absolute'),
+  ],
+)
+def test_an_architecture_that_is_not_ours_is_refused(copied, fields, message):
+  path = copied / 'embedder' / 'config.json'
+  config = json.loads(path.read_text())
+  del config['realm_jax']
+  path.write_text(json.dumps(config))
+  read_hf_realm([copied / 'embedder'])
+  path.write_text(json.dumps({**config, **fields}))
+  with pytest.raises(UserError, match=message):
+    read_hf_realm([copied / 'embedder'])
+
+
+@pytest.mark.parametrize('value', ['[]', '"text"', '3'])
+def test_a_config_that_is_no_object_is_refused(copied, value):
+  (copied / 'embedder' / 'config.json').write_text(value)
+  with pytest.raises(UserError, match='expected the fields'):
+    read_hf_realm([copied / 'embedder'])
 
 
 def test_folders_that_do_not_belong_together_are_refused(copied):
@@ -235,7 +367,9 @@ def test_our_models_say_the_same_there(
     share_embedders=share,
     embedder_layer_norm_epsilon=tiny.MODEL.encoder.layer_norm_epsilon,
   )
-  run = tiny.make_untrained_run(tmp_path / 'run', tiny_corpus, model)
+  run = tiny.make_untrained_run(
+    tmp_path / 'run', tiny_corpus, model, 'finetune'
+  )
   out = tmp_path / 'out'
   folders = export_checkpoint(
     'hf-realm', str(run), str(out), console=tiny.quiet()

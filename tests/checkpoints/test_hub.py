@@ -39,6 +39,9 @@ def test_a_name_is_downloaded(hub, weights):
   folder, asked = hub
   (folder / weights).write_bytes(b'')
   assert local_path('owner/model') == folder
+  assert not any('block_records.npy' in patterns for patterns in asked)
+  local_path('owner/model', ('block_records.npy',))
+  assert 'block_records.npy' in asked[-1]
   assert not any(pattern == '*' for patterns in asked for pattern in patterns)
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tiny
 
+from realm_jax.checkpoints.bert import encoder_config_from
 from realm_jax.checkpoints.hf_names import part_sources
 from realm_jax.checkpoints.official import read_official
 from realm_jax.checkpoints.tensor_files import TensorFiles
+from realm_jax.checkpoints.tf_bundle import find_variable
 from realm_jax.checkpoints.tf_checkpoint import find_checkpoint, keys_of
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import UserError
-from realm_jax.models.bert_weights import encoder_config_from
 from realm_jax.models.realm import init_params
 from realm_jax.runs.checkpoints import import_checkpoint
 from realm_jax.train.run_folder import load_run
@@ -206,6 +207,8 @@ def test_a_checkpoint_of_fine_tuning_and_its_block_embeddings(
   slots = {f'{name}/adam_m': value for name, value in tensors.items()}
   model = save(tmp_path / 'orqa' / 'model.ckpt-7', {**tensors, **slots})
   blocks = save(tmp_path / 'encoded' / 'encoded.ckpt', {'block_emb': embeds})
+  with pytest.raises(UserError, match='has block embeddings and no model'):
+    read_official([blocks])
   out = str(tmp_path / 'run')
   import_checkpoint(
     'official',
@@ -220,6 +223,89 @@ def test_a_checkpoint_of_fine_tuning_and_its_block_embeddings(
   assert_same(run.params, start.params)
   (found,) = (tmp_path / 'run' / 'index').glob('*/block_embeds.npy')
   np.testing.assert_array_equal(np.load(found), embeds)
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float16])
+def test_block_embeddings_beside_others_are_mapped(tmp_path, dtype):
+  rng = np.random.default_rng(0)
+  embeds = rng.normal(size=(11, 3)).astype(dtype)
+  # so many names that the table has several blocks, and shares beginnings
+  others = {f'bert/encoder/layer_{i}/x': np.ones(i + 1) for i in range(999)}
+  prefix = save(tmp_path / 'model', {'block_emb': embeds, **others})
+  place = find_variable(prefix, 'block_emb')
+  assert isinstance(place.map(), np.memmap)
+  np.testing.assert_array_equal(place.map(), embeds)
+  assert find_variable(prefix, 'bert/encoder/layer_57/x').map().shape == (58,)
+  found = TensorFiles(prefix).read('block_emb', slice(2, 5))
+  np.testing.assert_array_equal(found, embeds[2:5].astype(np.float32))
+  data = next(tmp_path.glob('*.data-*'))
+  data.write_bytes(data.read_bytes()[:-9])
+  assert find_variable(prefix, 'bert/encoder/layer_0/x')
+  data.write_bytes(b'')
+  with pytest.raises(UserError, match=r'takes 8 bytes .* the file has 0'):
+    find_variable(prefix, 'bert/encoder/layer_0/x')
+  index = prefix.with_name('model.index')
+  index.write_bytes(index.read_bytes()[-48:])
+  with pytest.raises(UserError, match='is damaged'):
+    find_variable(prefix, 'block_emb')
+
+
+def test_block_embeddings_are_numbers(tmp_path):
+  ids = np.arange(6).reshape(2, 3)
+  prefix = save(tmp_path / 'model', {'block_emb': ids})
+  with pytest.raises(UserError, match='block_emb of int64, expected'):
+    TensorFiles(prefix)
+
+
+def test_variables_of_no_part_are_named(modules, start, tmp_path):
+  _, bert = modules
+  tensors = variables(start.params, 'embedder', 'module/module/', 'module/')
+  heads = {name: tensors[name] for name in tensors if 'bert' not in name}
+  training = {
+    **{f'{name}/some_slot': value for name, value in heads.items()},
+    'global_step': np.int64(7),
+    'beta1_power': np.float32(0.9),
+    'module/module/cls/seq_relationship/output_bias': np.zeros(2, np.float32),
+  }
+  good = save(tmp_path / 'good' / 'x', {**tensors, **training})
+  read_official([good], bert / 'vocab.txt', num_heads=2)
+  tensors['module/module_1/scale'] = np.zeros(2, np.float32)
+  bad = save(tmp_path / 'bad' / 'x', tensors)
+  with pytest.raises(UserError, match='module/module_1/scale is unexpected'):
+    read_official([bad], bert / 'vocab.txt', num_heads=2)
+  del tensors['module/module_1/scale'], tensors['module/dense/kernel']
+  bad = save(tmp_path / 'without' / 'x', tensors)
+  with pytest.raises(
+    UserError, match=r'embedder\.cls\.dense\.weight is missing'
+  ):
+    read_official([bad], bert / 'vocab.txt', num_heads=2)
+
+
+def test_a_bert_beside_an_embedder_is_the_reader(start, tmp_path):
+  tensors = {
+    **variables(start.params, 'embedder', 'module/module/', 'module/'),
+    **variables(start.params, 'reader', 'module_1/'),
+  }
+  prefix = save(tmp_path / 'pretrained' / 'model.ckpt-3', tensors)
+  start.wordpiece.save(tmp_path / 'pretrained' / 'vocab.txt')
+  model = read_official([prefix], num_heads=2)
+  assert_same(model.params['embedder'], start.params['embedder'])
+  assert_same(
+    model.params['reader']['mlm_head'], start.params['reader']['mlm_head']
+  )
+
+
+def test_the_size_of_the_span_head_is_told_by_what_is_whole(start, tmp_path):
+  tensors = variables(start.params, 'reader', 'reader/module/', 'reader/')
+  del tensors['reader/dense_1/kernel']
+  prefix = save(tmp_path / 'x', tensors)
+  start.wordpiece.save(tmp_path / 'vocab.txt')
+  with pytest.raises(UserError) as caught:
+    read_official([prefix], num_heads=2)
+  assert str(caught.value).split('\n')[2:] == [
+    '  reader.qa_outputs.dense_output.weight is missing'
+  ]
+  assert 'config.json' not in str(caught.value)
 
 
 def test_a_bert_of_tensorflow_starts_both_encoders(modules, start, tmp_path):
@@ -270,6 +356,8 @@ def test_what_does_not_fit_is_said(modules, start, tmp_path):
     read_official([spoilt], bert / 'vocab.txt', num_heads=2)
   assert 'cls.LayerNorm.bias is missing' in str(caught.value)
   assert 'output.dense.bias has shape (3,), expected' in str(caught.value)
+  with pytest.raises(FileNotFoundError, match=r'is a file\. Give .*/x instead'):
+    TensorFiles(spoilt.with_name('x.index'))
   data = next(bert.glob('*.data-*'))
   data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
   with pytest.raises(UserError, match='damaged'):

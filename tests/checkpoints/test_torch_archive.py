@@ -59,9 +59,9 @@ class Pickler(pickle.Pickler):
     return None
 
 
-def write(path, state, storages=(), compression=zipfile.ZIP_STORED):
+def write(path, state, storages=(), compression=zipfile.ZIP_STORED, protocol=2):
   stream = io.BytesIO()
-  Pickler(stream, protocol=2).dump(state)
+  Pickler(stream, protocol=protocol).dump(state)
   with zipfile.ZipFile(path, 'w', compression) as archive:
     archive.writestr('archive/data.pkl', stream.getvalue())
     for key, values in storages:
@@ -129,7 +129,7 @@ def test_a_pickle_that_calls_anything_else_runs_nothing(
 
 @pytest.mark.parametrize(
   'shape, strides, start',
-  [((13,), (1,), 0), ((3, 5), (4, 1), 0), ((2,), (1,), 11), ((2,), (-1,), 5)],
+  [((13,), (1,), 0), ((3, 5), (4, 1), 0), ((2,), (1,), 11), ((1,), (1,), 12)],
 )
 def test_a_tensor_may_not_leave_its_storage(
   tmp_path, torch, values, shape, strides, start
@@ -138,6 +138,99 @@ def test_a_tensor_may_not_leave_its_storage(
   path = write(tmp_path / 'm.bin', {'a': tensor}, [('0', values)])
   with pytest.raises(UserError, match='leaves its storage'):
     read_torch_archive(path)
+
+
+@pytest.mark.parametrize(
+  'shape, strides, start',
+  [
+    ((2,), (-1,), 5),
+    ((-1,), (1,), 0),
+    ((2.0,), (1,), 0),
+    ((True,), (1,), 0),
+    ((1,), (1 << 62,), 0),
+    ((0, 1 << 80), (1, 1), 0),
+    ((0, 1 << 39, 1 << 39), (1, 1, 1), 0),
+    ((2,), (1,), 0.0),
+    ((2,), (1, 1), 0),
+    ('ab', (1, 1), 0),
+    ((1,) * 99, (1,) * 99, 0),
+    (3, (1,), 0),
+  ],
+)
+def test_sizes_are_whole_numbers_that_numpy_can_hold(
+  tmp_path, torch, values, shape, strides, start
+):
+  tensor = Tensor(torch, '0', values, shape, strides, start)
+  path = write(tmp_path / 'm.bin', {'a': tensor}, [('0', values)])
+  with pytest.raises(UserError, match=r'is damaged|without a storage'):
+    read_torch_archive(path)
+
+
+def test_the_number_of_values_is_one(tmp_path, torch, values):
+  tensor = Tensor(torch, '0', values, (12,), (1,))
+
+  class Counted:
+    dtype, size = values.dtype, 12.0
+
+  tensor.arguments = (torch, '0', Counted)
+  path = write(tmp_path / 'm.bin', {'a': tensor}, [('0', values)])
+  with pytest.raises(UserError, match='is damaged'):
+    read_torch_archive(path)
+
+
+def write_pickle(path, data):
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', data)
+  return path
+
+
+DICT = b'\x80\x02ccollections\nOrderedDict\n)R'
+TENSOR = b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\n'
+
+
+@pytest.mark.parametrize(
+  'data, message',
+  [
+    # each tuple holds the one before it twice: 2^60 values to hash
+    (b'\x80\x02})' + b'q\x00h\x00\x86' * 60 + b'K\x01s.', 'has keys other'),
+    (b'\x80\x02})' + b'q\x00h\x00\x86' * 60 + b'Q.', 'is damaged'),
+    (TENSOR + b'}U\x01aK\x01sb.', 'sets attributes of what is no dict'),
+    (b'\x80\x02]K\x01K\x02s.', 'sets items'),
+    (b'\x80\x02}K\x01a.', 'appends to'),
+    (b'\x80\x02K\x01)R.', 'calls something'),
+    (TENSOR + b'(K\x01K\x01K\x01K\x01tR.', 'without a storage'),
+    (b'\x80\x02I12\n.', 'has the instruction INT'),
+    (b'\x80\x04)K\x01\x93.', 'without a name'),
+    (b'\x80\x02h\x07.', 'is damaged'),
+    (b'\x80\x02u.', 'is damaged'),
+    (b'\x80\x04\x8d' + b'\xff' * 8 + b'a.', 'is damaged'),
+    (b'', 'is damaged'),
+  ],
+)
+def test_a_pickle_may_say_anything(tmp_path, data, message):
+  with pytest.raises(UserError, match=message):
+    read_torch_archive(write_pickle(tmp_path / 'm.bin', data))
+
+
+def test_what_an_ordered_dict_keeps_beside_its_items_is_left_out(
+  tmp_path, torch, values
+):
+  state = collections.OrderedDict(a=Tensor(torch, '0', values, (12,), (1,)))
+  state._metadata = {'': {'version': 1}}
+  path = write(tmp_path / 'm.bin', state, [('0', values)])
+  assert read_torch_archive(path).keys() == {'a'}
+  path = write_pickle(tmp_path / 'n.bin', DICT + b'}U\x05itemsNsb.')
+  assert read_torch_archive(path) == {}
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+def test_any_protocol_will_do(tmp_path, torch, values, protocol):
+  tensor = Tensor(torch, '0', values, (3, 4), (4, 1))
+  state = {'a': tensor, 'b': tensor, 'steps': [1.5, None, True, (1, 2, 3, 4)]}
+  path = write(tmp_path / 'm.bin', state, [('0', values)], protocol=protocol)
+  found = read_torch_archive(path)
+  assert found.keys() == {'a', 'b'}
+  np.testing.assert_array_equal(found['b'].read(), values.reshape(3, 4))
 
 
 def test_damage_is_said(tmp_path, torch, values):
@@ -153,6 +246,12 @@ def test_damage_is_said(tmp_path, torch, values):
   old = tmp_path / 'old'
   old.write_bytes(pickle.dumps({'a': 1}))
   cases['is no zip archive'] = old
+  whole = write(tmp_path / 'whole', {'a': tensor}, [('0', values)])
+  cases['not whole .* Download it again'] = tmp_path / 'cut'
+  (tmp_path / 'cut').write_bytes(whole.read_bytes()[:-30])
+  cases["no tensors by name, but 'state_dict'"] = write(
+    tmp_path / 'e', {'state_dict': {'a': tensor}}, [('0', values)]
+  )
   with zipfile.ZipFile(tmp_path / 'other', 'w') as archive:
     archive.writestr('readme', b'hello')
   cases['has 0 entries'] = tmp_path / 'other'

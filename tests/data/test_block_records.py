@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from realm_jax.data.block_records import read_block_records
+from realm_jax.data.block_records import count_block_records, read_block_records
 from realm_jax.errors import UserError
 
 TEXTS = [
@@ -110,6 +110,54 @@ def test_damage_is_said(tmp_path):
   for words, path in cases.items():
     with pytest.raises(UserError, match=words):
       list(read_block_records(path))
+
+
+def test_the_header_tells_how_many_there_are(tmp_path):
+  np.save(tmp_path / 'fixed.npy', np.array(RECORDS))
+  assert count_block_records(tmp_path / 'fixed.npy') == len(RECORDS)
+  np.save(tmp_path / 'floats.npy', np.zeros(3))
+  with pytest.raises(UserError, match='expected one dimension of bytes'):
+    count_block_records(tmp_path / 'floats.npy')
+
+
+def npy(path, header, data=b''):
+  """A file with any header and any data."""
+  text = header.encode().ljust(117) + b'\n'
+  size = struct.pack('<H', len(text))
+  path.write_bytes(b'\x93NUMPY\x01\x00' + size + text + data)
+  return path
+
+
+@pytest.mark.parametrize(
+  'opcode', [b'\x8e', b'\x8d', b'\x96']
+)  # BINBYTES8, BINUNICODE8, BYTEARRAY8
+@pytest.mark.parametrize('size', [1 << 40, (1 << 63) - 1, 1 << 63, 1 << 25])
+def test_nothing_long_is_read(tmp_path, opcode, size):
+  header = "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}"
+  data = b'\x80\x04]' + opcode + struct.pack('<Q', size) + b'abc'
+  with pytest.raises(UserError, match='is damaged'):
+    list(read_block_records(npy(tmp_path / 'a.npy', header, data)))
+  with pytest.raises(UserError, match='is damaged: a line of more than'):
+    path = npy(tmp_path / 'b.npy', header, b'c' + b'x' * 9999)
+    list(read_block_records(path))
+
+
+@pytest.mark.parametrize(
+  'shape, kind, message',
+  [
+    ('(3,)', 'S7', '3 records of 7 bytes, 20 bytes follow'),
+    (f'({1 << 62},)', 'S7', 'bytes follow'),
+    ('(-3,)', 'S7', 'bytes follow'),
+    (f'({1 << 62},)', 'S0', 'expected one dimension of bytes'),
+    ('(' * 3000, 'O', r'no whole \.npy'),
+    ('(3,', 'O', r'no whole \.npy'),
+  ],
+)
+def test_a_header_may_say_anything(tmp_path, shape, kind, message):
+  header = f"{{'descr': '|{kind}', 'fortran_order': False, 'shape': {shape}}}"
+  path = npy(tmp_path / 'a.npy', header, b'x' * 20)
+  with pytest.raises(UserError, match=message):
+    list(read_block_records(path))
 
 
 def test_tensorflow_records(tmp_path):

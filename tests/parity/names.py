@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from realm_jax.checkpoints.bert_names import Source
 from realm_jax.checkpoints.hf_names import part_sources
-from realm_jax.models.bert_weights import Source
 
 
 def sources(tree: Any, part: str) -> dict[str, Source]:

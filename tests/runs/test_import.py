@@ -1,6 +1,7 @@
 """Imported models with an index and a corpus of their own."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +13,18 @@ from realm_jax.errors import UserError
 from realm_jax.eval.system import open_system, run_snapshot
 from realm_jax.predictor import Predictor
 from realm_jax.runs import checkpoints
+from realm_jax.runs.ask import ask
 from realm_jax.runs.checkpoints import export_checkpoint, import_checkpoint
 from realm_jax.train.run_folder import load_run
 
 
 @pytest.fixture(scope='module')
-def published(tiny_start, tiny_corpus, tmp_path_factory):
+def published(tiny_corpus, tmp_path_factory):
   """A folder such as Hugging Face's RealmForOpenQA has, and its embeddings."""
   folder = tmp_path_factory.mktemp('published')
+  run = tiny.make_untrained_run(folder / 'run', tiny_corpus, stage='finetune')
   embedder, _, reader = export_checkpoint(
-    'hf-realm', str(tiny_start), str(folder / 'parts'), console=tiny.quiet()
+    'hf-realm', str(run), str(folder / 'parts'), console=tiny.quiet()
   )
   corpus = Corpus.open(tiny_corpus)
   embeds = np.random.default_rng(3).normal(
@@ -55,7 +58,7 @@ def import_published(openqa, tmp_path, **kwargs):
 
 
 def test_a_published_model_answers_over_its_own_blocks(
-  published, tiny_start, tiny_corpus, tmp_path, monkeypatch
+  published, tiny_corpus, tmp_path, monkeypatch
 ):
   openqa, embeds = published
   monkeypatch.setattr(checkpoints, '_ROWS', 5)  # does not divide the blocks
@@ -106,6 +109,7 @@ def test_what_does_not_fit_is_said(published, tiny_corpus, tmp_path):
   np.save(openqa / 'block_records.npy', records[:-1], allow_pickle=True)
   with pytest.raises(UserError, match='a row for each block'):
     import_published(openqa, tmp_path, corpus=str(tmp_path / 'corpus'))
+  assert not (tmp_path / 'corpus').exists()  # found before the work
   assert not (tmp_path / 'run').exists()
   (openqa / 'block_records.npy').unlink()
   with pytest.raises(FileNotFoundError, match=r'block_records\.npy'):
@@ -115,5 +119,67 @@ def test_what_does_not_fit_is_said(published, tiny_corpus, tmp_path):
   save_file(tensors, openqa / 'model.safetensors')
   with pytest.raises(UserError, match='no block embeddings'):
     import_published(openqa, tmp_path, corpus=str(tiny_corpus))
-  with pytest.raises(UserError, match='expected one of bert, hf-realm'):
+  with pytest.raises(UserError, match=r'expected one of bert, hf-realm'):
     import_checkpoint('orqa', [str(openqa)], str(tmp_path / 'run'))
+  with pytest.raises(UserError, match=r'entities is .places.'):
+    import_published(openqa, tmp_path, entities='places')
+  with pytest.raises(FileNotFoundError, match=r'nowhere\.txt does not exist'):
+    import_published(openqa, tmp_path, vocab='nowhere.txt')
+
+
+def test_a_corpus_of_other_blocks_is_refused(
+  published, tiny_corpus, tmp_path, capsys
+):
+  openqa = tmp_path / 'openqa'
+  shutil.copytree(published[0], openqa)
+  records = np.load(openqa / 'block_records.npy', allow_pickle=True)
+  np.save(openqa / 'block_records.npy', records[::-1], allow_pickle=True)
+  with pytest.raises(UserError, match=r'Block 0 of corpus .* other texts'):
+    import_published(openqa, tmp_path, corpus=str(tiny_corpus))
+  (openqa / 'block_records.npy').unlink()
+  out = str(tmp_path / 'unchecked')
+  import_checkpoint('hf-realm', [str(openqa)], out, corpus=str(tiny_corpus))
+  assert 'was not checked' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_a_run_goes_on_with_the_same_files_only(published, tmp_path):
+  openqa = tmp_path / 'openqa'
+  shutil.copytree(published[0], openqa)
+  run = import_published(openqa, tmp_path)
+  (source,) = load_run(run).settings['sources']
+  assert source['name'] == 'model.safetensors'
+  (tmp_path / 'run' / 'manifest.json').unlink()  # as if it had been stopped
+  import_published(openqa, tmp_path)
+  (tmp_path / 'run' / 'manifest.json').unlink()
+  tensors = load_file(openqa / 'model.safetensors')
+  tensors['reader.cls.predictions.bias'] += 1
+  save_file(tensors, openqa / 'model.safetensors')
+  with pytest.raises(UserError, match=r'other settings:\n  settings\.sources'):
+    import_published(openqa, tmp_path)
+
+
+def test_blocks_without_titles_are_shown_by_their_words(
+  published, tmp_path, capsys
+):
+  run = import_published(published[0], tmp_path, corpus=str(tmp_path / 'c'))
+  (answer,) = ask(run, ['Where did Ada Quist live?'])
+  first = answer.documents[0]
+  words = ' '.join(first.text.split()[:3])
+  shown = ' '.join(capsys.readouterr().out.split())
+  assert f'{first.block_id}: {words}' in shown
+
+
+def test_only_what_is_needed_is_downloaded(
+  published, tiny_corpus, tmp_path, monkeypatch
+):
+  asked = []
+
+  def local_path(path, also):
+    asked.append(also)
+    return Path(path)
+
+  monkeypatch.setattr(checkpoints, 'local_path', local_path)
+  import_published(published[0], tmp_path / 'a')
+  import_published(published[0], tmp_path / 'b', corpus=str(tiny_corpus))
+  import_published(published[0], tmp_path / 'c', corpus=str(tmp_path / 'new'))
+  assert asked == [(), (), ('block_records.npy',)]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
+from realm_jax.checkpoints import bert
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.models import bert_weights, realm
+from realm_jax.models import realm
 from realm_jax.models.encoder import EncoderConfig
 
 CONFIG = realm.RealmConfig(
@@ -105,7 +106,7 @@ def paths(params):
 def test_everything_but_projection_and_span_head_is_filled(tmp_path, params):
   tensors = bert_tensors()
   folder = write_folder(tmp_path / 'bert', tensors)
-  filled = bert_weights.load_bert(folder, CONFIG, params)
+  filled = bert.load_bert(folder, CONFIG, params)
   kept = paths(params) - differing(params, filled)
   assert {path.split('/', 2)[1] for path in kept} == {
     'projection',
@@ -144,15 +145,15 @@ def test_prefixes_and_old_names_make_no_difference(tmp_path, params):
   older = write_folder(tmp_path / 'older', older)
   jax.tree.map(
     np.testing.assert_array_equal,
-    bert_weights.load_bert(plain, CONFIG, params),
-    bert_weights.load_bert(older, CONFIG, params),
+    bert.load_bert(plain, CONFIG, params),
+    bert.load_bert(older, CONFIG, params),
   )
 
 
 def test_half_precision_is_read_as_float32(tmp_path, params):
   tensors = {k: v.astype(jnp.bfloat16) for k, v in bert_tensors().items()}
   folder = write_folder(tmp_path / 'bert', tensors)
-  filled = bert_weights.load_bert(folder, CONFIG, params)
+  filled = bert.load_bert(folder, CONFIG, params)
   assert {leaf.dtype for leaf in jax.tree.leaves(filled)} == {jnp.dtype('f4')}
 
 
@@ -161,7 +162,7 @@ def test_what_the_file_lacks_stays_new_and_is_listed(tmp_path, params, caplog):
     tmp_path / 'bert', bert_tensors(pooler=False, head=False)
   )
   with caplog.at_level(logging.WARNING):
-    filled = bert_weights.load_bert(folder, CONFIG, params)
+    filled = bert.load_bert(folder, CONFIG, params)
   for path in ('embedder/pooler/kernel', 'reader/mlm_head/dense/kernel'):
     assert path in caplog.text
     assert path not in differing(params, filled)
@@ -170,7 +171,7 @@ def test_what_the_file_lacks_stays_new_and_is_listed(tmp_path, params, caplog):
 
 def test_only_the_parts_asked_for_are_filled(tmp_path, params):
   folder = write_folder(tmp_path / 'bert', bert_tensors())
-  filled = bert_weights.load_bert(folder, CONFIG, params, parts=('reader',))
+  filled = bert.load_bert(folder, CONFIG, params, parts=('reader',))
   changed = {path.split('/')[0] for path in differing(params, filled)}
   assert changed == {'reader'}
 
@@ -183,28 +184,55 @@ def test_embedder_means_both_where_they_are_separate(tmp_path):
     (('embedder',), {'query_embedder', 'document_embedder'}),
     (('query_embedder',), {'query_embedder'}),
   ):
-    filled = bert_weights.load_bert(folder, config, params, parts)
+    filled = bert.load_bert(folder, config, params, parts)
     changed = {path.split('/')[0] for path in differing(params, filled)}
     assert changed == expected
 
 
 def test_sizes_are_read_from_the_weights(tmp_path):
   folder = write_folder(tmp_path / 'bert', bert_tensors())
-  config = bert_weights.encoder_config_from(folder, num_heads=3)
+  config = bert.encoder_config_from(folder, num_heads=3)
   assert config == CONFIG.encoder
   with pytest.raises(UserError, match=r'no config.json .* Give num_heads'):
-    bert_weights.encoder_config_from(folder)
+    bert.encoder_config_from(folder)
 
 
 def test_heads_and_gelu_are_read_from_config_json(tmp_path):
   settings = {'num_attention_heads': 2, 'hidden_act': 'gelu_new'}
   folder = write_folder(tmp_path / 'bert', bert_tensors(), settings=settings)
-  config = bert_weights.encoder_config_from(folder)
+  config = bert.encoder_config_from(folder)
   assert (config.num_heads, config.gelu) == (2, 'tanh')
   settings['hidden_act'] = 'relu'
   write_folder(folder, bert_tensors(), settings=settings)
   with pytest.raises(UserError, match="hidden_act 'relu', expected gelu"):
-    bert_weights.encoder_config_from(folder)
+    bert.encoder_config_from(folder)
+
+
+def test_what_weights_do_not_tell_is_read_from_config_json(tmp_path):
+  settings = {
+    'num_attention_heads': 3,
+    'layer_norm_eps': 1e-5,
+    'hidden_dropout_prob': 0.2,
+    'attention_probs_dropout_prob': 0.3,
+    'position_embedding_type': 'absolute',
+  }
+  folder = write_folder(tmp_path / 'bert', bert_tensors(), settings=settings)
+  assert bert.encoder_config_from(folder) == dataclasses.replace(
+    CONFIG.encoder,
+    layer_norm_epsilon=1e-5,
+    dropout_rate=0.2,
+    attention_dropout_rate=0.3,
+  )
+  settings['position_embedding_type'] = 'relative_key'
+  write_folder(folder, bert_tensors(), settings=settings)
+  with pytest.raises(UserError, match="'relative_key', expected absolute"):
+    bert.encoder_config_from(folder)
+  write_folder(folder, bert_tensors(), settings={'hidden_dropout_prob': 'x'})
+  with pytest.raises(UserError, match='no configuration of a BERT'):
+    bert.encoder_config_from(folder, num_heads=3)
+  write_folder(folder, bert_tensors(), settings=[])
+  with pytest.raises(UserError, match='holds a list, expected the fields'):
+    bert.encoder_config_from(folder)
 
 
 def changed_encoder(**changes):
@@ -217,7 +245,7 @@ def changed_encoder(**changes):
   [
     ({'num_layers': 1}, 'has 2 encoder layers, but .* is 1'),
     ({'vocab_size': 18}, 'has 19 wordpieces, but .* is 18'),
-    ({'feed_forward_size': 9}, r'of shape \(10,\), but .* takes \(9,\)'),
+    ({'feed_forward_size': 9}, r'shape \(10,\), expected \(9,\)'),
   ],
 )
 def test_weights_of_another_size_are_refused(tmp_path, changes, message):
@@ -225,7 +253,7 @@ def test_weights_of_another_size_are_refused(tmp_path, changes, message):
   config = changed_encoder(**changes)
   other = realm.init_params(config, jax.random.key(0))
   with pytest.raises(UserError, match=message):
-    bert_weights.load_bert(folder, config, other)
+    bert.load_bert(folder, config, other)
 
 
 def test_another_vocabulary_of_the_same_size_is_refused(tmp_path, params):
@@ -233,28 +261,67 @@ def test_another_vocabulary_of_the_same_size_is_refused(tmp_path, params):
   words = [f'word{i}' for i in range(19)]
   same = WordPiece(['[UNK]', '[CLS]', '[SEP]', '[PAD]', '[MASK]', *words[5:]])
   (folder / 'vocab.txt').write_text('\n'.join(same.vocab))
-  bert_weights.load_bert(folder, CONFIG, params, wordpiece=same)
+  bert.load_bert(folder, CONFIG, params, wordpiece=same)
   other = WordPiece(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *words[5:]])
   with pytest.raises(UserError, match='but not the same: prepare the corpus'):
-    bert_weights.load_bert(folder, CONFIG, params, wordpiece=other)
+    bert.load_bert(folder, CONFIG, params, wordpiece=other)
 
 
 def test_folders_without_a_bert_are_refused(tmp_path, params):
   with pytest.raises(FileNotFoundError, match='nowhere does not exist'):
-    bert_weights.load_bert(tmp_path / 'nowhere', CONFIG, params)
+    bert.load_bert(tmp_path / 'nowhere', CONFIG, params)
   (tmp_path / 'empty').mkdir()
   with pytest.raises(FileNotFoundError, match=r'no \*.safetensors'):
-    bert_weights.load_bert(tmp_path / 'empty', CONFIG, params)
+    bert.load_bert(tmp_path / 'empty', CONFIG, params)
   other = write_folder(tmp_path / 'other', {'a.weight': np.zeros(2, 'f4')})
   with pytest.raises(UserError, match=r'expected the weights of a BERT, found'):
-    bert_weights.encoder_config_from(other, num_heads=2)
+    bert.encoder_config_from(other, num_heads=2)
   tensors = bert_tensors()
   del tensors['encoder.layer.0.attention.self.key.bias']
   partial = write_folder(tmp_path / 'partial', tensors)
   with pytest.raises(
-    UserError, match='embedder/encoder/layers_0/attention/key'
+    UserError, match=r'layer\.0\.attention\.self\.key\.bias is missing'
   ):
-    bert_weights.load_bert(partial, CONFIG, params)
+    bert.load_bert(partial, CONFIG, params)
+
+
+def test_all_that_does_not_fit_is_said_at_once(tmp_path, params):
+  tensors = bert_tensors()
+  del tensors['encoder.layer.0.output.dense.weight']  # the layer is still one
+  del tensors['encoder.layer.1.attention.self.key.bias']
+  tensors['pooler.dense.bias'] = np.zeros(5, np.float32)
+  tensors['encoder.layer.1.adapter.weight'] = np.zeros(2, np.float32)
+  tensors['classifier.weight'] = np.zeros(2, np.float32)
+  folder = write_folder(tmp_path / 'bert', tensors)
+  with pytest.raises(UserError) as caught:
+    bert.load_bert(folder, CONFIG, params)
+  assert str(caught.value).split('\n')[1:] == [
+    f'in {folder}:',
+    '  encoder.layer.0.output.dense.weight is missing',
+    '  encoder.layer.1.attention.self.key.bias is missing',
+    '  pooler.dense.bias has shape (5,), expected (6,)',
+    '  encoder.layer.1.adapter.weight is unexpected',
+  ]
+
+
+def test_what_is_new_is_recorded(tmp_path):
+  folder = write_folder(
+    tmp_path / 'bert',
+    bert_tensors(pooler=False),
+    settings={'num_attention_heads': 3},
+  )
+  (folder / 'vocab.txt').write_text(
+    '\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *'abcdefghijklmn'])
+  )
+  model = bert.read_bert(folder, model=CONFIG)
+  assert {name.rsplit('/', 1)[0] for name in model.made_anew} == {
+    'embedder/pooler',
+    'embedder/projection',
+    'embedder/layer_norm',
+    'reader/span_head',
+    'reader/span_head/start_and_end',
+  }
+  assert model.paths == (folder / 'model.safetensors',)
 
 
 def test_a_truncated_file_is_refused(tmp_path, params):
@@ -262,13 +329,13 @@ def test_a_truncated_file_is_refused(tmp_path, params):
   path = folder / 'model.safetensors'
   path.write_bytes(path.read_bytes()[:-5])
   with pytest.raises(UserError, match='no whole safetensors file'):
-    bert_weights.load_bert(folder, CONFIG, params)
+    bert.load_bert(folder, CONFIG, params)
 
 
 def test_an_unknown_part_is_refused(tmp_path, params):
   folder = write_folder(tmp_path / 'bert', bert_tensors())
   with pytest.raises(UserError, match="'encoder', expected some of embedder"):
-    bert_weights.load_bert(folder, CONFIG, params, parts=('encoder',))
+    bert.load_bert(folder, CONFIG, params, parts=('encoder',))
 
 
 def test_a_real_bert_puts_like_sentences_together():
@@ -282,9 +349,9 @@ def test_a_real_bert_puts_like_sentences_together():
   from realm_jax.models.encoder import Encoder
   from realm_jax.types import TextInputs
 
-  config = bert_weights.encoder_config_from(folder, num_heads=12)
+  config = bert.encoder_config_from(folder, num_heads=12)
   model = realm.RealmConfig(encoder=config)
-  params = bert_weights.load_bert(
+  params = bert.load_bert(
     folder, model, realm.init_params(model, jax.random.key(0)), ('embedder',)
   )
   tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / 'vocab.txt'))

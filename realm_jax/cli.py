@@ -52,7 +52,7 @@ COMMANDS = {
     {
       'sources': {
         'nargs': '+',
-        'help': 'files or folders: MediaWiki dump, JSONL, SQuAD, WikiExtractor, '
+        'help': 'files or folders: MediaWiki, JSONL, SQuAD, WikiExtractor, '
         'DPR, .txt, Parquet, Arrow, block records; or tfds:NAME',
       },
       '--out': _OUT,

@@ -68,8 +68,8 @@ class TestPrepare:
     prepare_refused(source, source, 'does not exist')
     assert not (tmp_path / 'out').exists()
 
-  def test_a_folder_for_a_file(self, prepare_refused, tmp_path):
-    prepare_refused(tmp_path, tmp_path, 'is a folder, expected a file')
+  def test_an_empty_folder(self, prepare_refused, tmp_path):
+    prepare_refused(tmp_path, tmp_path, 'holds nothing to read')
 
   @pytest.mark.parametrize(
     ('content', 'words'),

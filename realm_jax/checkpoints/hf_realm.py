@@ -17,6 +17,8 @@ from realm_jax.errors import UserError
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
 
+_QUESTION_LEN = 32  # of the reader's positions, in the original
+
 
 def read_hf_realm(
   folders: Sequence[str | Path],
@@ -71,12 +73,20 @@ def _config_json(folder: Path) -> dict[str, Any]:
 
 
 def _lengths_from(theirs: dict[str, Any]) -> Lengths | None:
-  """The lengths of questions and blocks there; None if it does not tell."""
+  """The lengths of questions and blocks there; None if it does not tell.
+
+  Blocks of the published models have up to 288 pieces, of the reader's 320,
+  though questions may have 64: so they get all but _QUESTION_LEN.
+  """
   query_len = theirs.get('searcher_seq_len', 64)
   joint_len = theirs.get('reader_seq_len')
   if not isinstance(query_len, int) or not isinstance(joint_len, int):
     return None
-  return Lengths(query_len, joint_len - query_len)
+  document_len = joint_len - _QUESTION_LEN
+  fits = query_len + document_len <= theirs.get('max_position_embeddings', 0)
+  if OWN_CONFIG in theirs or not fits:
+    document_len = joint_len - query_len
+  return Lengths(query_len, document_len)
 
 
 def _read_config(folder: Path) -> RealmConfig:

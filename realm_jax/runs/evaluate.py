@@ -87,6 +87,11 @@ def evaluate(
   asked = load_questions(questions)[:max_questions]
   system = open_system(run, corpus)
   closed_book = system.run.stage == 'closed_book'
+  if ranker == 'retriever' and not (closed_book or system.run.finds_blocks):
+    raise UserError(
+      f'Run {run} has no trained embedder, and would find blocks at random. '
+      'Import one beside it, train it, or give another --ranker.'
+    )
   if not closed_book:
     check_num_read(num_read, system.corpus)
   inputs = {

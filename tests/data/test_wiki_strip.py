@@ -52,7 +52,7 @@ def test_links_read_as_their_text(title, text, expected):
 
 PAGES = [
   "'''A''' (born <!-- x --> 1900) is {{nowrap|a [[b|c]]}}<ref>{{cite}}</ref>.",
-  '{{Infobox\n| a = {{b|[[c]]}}\n}}\nIt is the [[town]] of {{convert|5|km|mi}}.',
+  '{{Infobox\n| a = {{b|[[c]]}}\n}}\nA [[town]] of {{convert|5|km|mi}}.',
   '{|\n! a\n|-\n| b\n|}\nThere is nobody here at all, said he. {{unclosed',
   '* A list of [[many|some]] words that goes on and on for ever.\n<ref>open',
 ]

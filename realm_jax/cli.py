@@ -59,7 +59,9 @@ COMMANDS = {
       '--vocab': {'help': 'a vocab.txt; trained on the documents if absent'},
       '--vocab-size': {'type': int, 'help': 'of a trained vocabulary'},
       '--block-len': {'type': int, 'help': 'most wordpieces of a block'},
-      '--entities': {'help': 'rules, spacy or none'},
+      '--entities': {
+        'help': 'rules, spacy, none, or hf: and a token classifier'
+      },
       '--workers': {'type': int, 'help': 'processes; one a core if absent'},
       '--runner': {'help': 'local or beam'},
       '--beam-options': {

@@ -72,7 +72,8 @@ def _plain_key(key: str) -> str:
   return key
 
 
-def _open(folder: Path) -> TensorFiles:
+def open_bert(folder: Path) -> TensorFiles:
+  """The tensors of a BERT, by the keys of bert_names."""
   return TensorFiles(folder, _plain_key)
 
 
@@ -96,7 +97,7 @@ def encoder_config_from(
       the configuration is of something else.
   """
   folder = Path(folder)
-  bert = _open(folder)
+  bert = open_bert(folder)
   sources = encoder_sources(num_layers=1)
   keys = {
     name: sources[path].key
@@ -173,14 +174,14 @@ def read_bert(
   )
   vocab_file = one_vocabulary([folder], vocab)
   params, made_anew = _fill(
-    _open(folder),
+    open_bert(folder),
     config,
     init_params(config, jax.random.key(seed)),
     ('embedder', 'reader'),
     WordPiece.from_vocab_file(vocab_file),
   )
   return ForeignModel(
-    config, params, vocab_file, made_anew, paths=_open(folder).paths
+    config, params, vocab_file, made_anew, paths=open_bert(folder).paths
   )
 
 
@@ -215,7 +216,7 @@ def load_bert(
       missing, or one is unexpected or of another shape, of which the first are
       named; the file is damaged.
   """
-  return _fill(_open(Path(folder)), config, params, parts, wordpiece)[0]
+  return _fill(open_bert(Path(folder)), config, params, parts, wordpiece)[0]
 
 
 def _fill(

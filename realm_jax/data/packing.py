@@ -21,9 +21,11 @@ from realm_jax.data.salient_spans import EntityTagger, find_salient_spans
 from realm_jax.data.sources import Article
 from realm_jax.data.spans import Span
 from realm_jax.data.wordpiece import WordPiece
+from realm_jax.errors import UserError
 
 SKIPPED = 'skipped: '  # before a reason, among the counts of a chunk
 ENTITIES = ('rules', 'spacy', 'none')
+MODEL_PREFIX = 'hf:'  # before the name of a token classifier
 # A chunk ends when it has so much, so that workers wait for none and a kill
 # costs little.
 _CHUNK_ARTICLES = 1024
@@ -47,12 +49,26 @@ class PackedChunk(NamedTuple):
   counts: Counter[str]
 
 
+def check_entities(entities: str) -> None:
+  """Raises UserError if make_tagger does not know how to find them."""
+  if entities not in ENTITIES and not entities.startswith(MODEL_PREFIX):
+    raise UserError(
+      f'entities is {entities!r}, expected one of {", ".join(ENTITIES)}, or '
+      f'{MODEL_PREFIX} and a token classifier, such as '
+      f'{MODEL_PREFIX}dslim/bert-base-NER.'
+    )
+
+
 def make_tagger(entities: str) -> EntityTagger | None:
-  """The tagger of a name in ENTITIES."""
+  """The tagger that is called so; see check_entities."""
   if entities == 'spacy':
     from realm_jax.data.ner import SpacyTagger
 
     return SpacyTagger()
+  if entities.startswith(MODEL_PREFIX):
+    from realm_jax.data.hf_tagger import HFTagger
+
+    return HFTagger(entities.removeprefix(MODEL_PREFIX))
   tagger: EntityTagger | None = RuleTagger() if entities == 'rules' else None
   return tagger
 

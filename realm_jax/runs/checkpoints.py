@@ -19,7 +19,7 @@ from realm_jax.checkpoints.tf_checkpoint import BLOCK_EMBEDS
 from realm_jax.data.block_records import count_block_records, read_block_records
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
-from realm_jax.data.packing import ENTITIES
+from realm_jax.data.packing import check_entities
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.folders import check_kind, file_checksum, is_whole
@@ -139,10 +139,7 @@ def _check_arguments(
     )
   if kind == 'bert' and len(paths) != 1:
     raise UserError(f'bert takes one folder, {len(paths)} are given.')
-  if entities not in ENTITIES:
-    raise UserError(
-      f'entities is {entities!r}, expected one of {", ".join(ENTITIES)}.'
-    )
+  check_entities(entities)
   check_kind(Path(out), 'run')
   if is_whole(Path(out)):
     raise UserError(

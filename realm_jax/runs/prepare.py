@@ -22,9 +22,9 @@ from realm_jax.data.blocks import MIN_BLOCK_LEN
 from realm_jax.data.corpus import KIND, MADE_BY
 from realm_jax.data.corpus_writer import OWN_FILES, CorpusWriter
 from realm_jax.data.packing import (
-  ENTITIES,
   SKIPPED,
   Packer,
+  check_entities,
   chunked,
   make_tagger,
   span_kinds,
@@ -71,7 +71,8 @@ def prepare(
     vocab_sample_chars: characters to train it on, from the first article on.
     block_len: most wordpieces of a block, title and special tokens included.
     min_block_len: shorter blocks are left out, and counted.
-    entities: how entities are found, one of ENTITIES; dates always are.
+    entities: how entities are found, one of packing.ENTITIES, or hf: and
+      the folder or name of a token classifier; dates always are.
     workers: processes; None for one a core, or one where the files are small.
       More than one import the calling script again, as multiprocessing does:
       guard it with `if __name__ == '__main__':`.
@@ -171,10 +172,7 @@ def _check_arguments(
 ) -> None:
   if isinstance(sources, str) or not sources:
     raise UserError(f'sources are {sources!r}, expected a list of files.')
-  if entities not in ENTITIES:
-    raise UserError(
-      f'entities is {entities!r}, expected one of {", ".join(ENTITIES)}.'
-    )
+  check_entities(entities)
   if block_len < MIN_BLOCK_LEN:
     raise UserError(
       f'block_len is {block_len}, expected at least {MIN_BLOCK_LEN}.'

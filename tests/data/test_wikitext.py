@@ -29,6 +29,10 @@ from realm_jax.data.wikitext import plain_text
     ("It's called ''L'Étoile'' by them.", "It's called L'Étoile by them."),
     ('__NOTOC__It has no table of contents.', 'It has no table of contents.'),
     ('Go <nowiki>[[there]]</nowiki> and come back.', 'Go there and come back.'),
+    ("The '''mean''' (or '''average''') is here.",
+     'The mean (or average) is here.'),
+    ('He came (; or ) and saw (born 1900, ) it all.',
+     'He came and saw (born 1900) it all.'),
   ],
 )  # fmt: skip
 def test_markup_leaves_its_words_alone(wikitext, text):

@@ -13,20 +13,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from realm_jax.data.lines import whole_characters
 from realm_jax.data.sentences import split_sentences
 from realm_jax.data.wordpiece import Encoding, WordPiece
 from realm_jax.errors import UserError
 
 NUM_SPECIAL = 3  # [CLS] title [SEP] body [SEP]
 MIN_BLOCK_LEN = 16
-_SURROGATES = re.compile('[\ud800-\udfff]')  # "\\ud800" in JSON: no UTF-8
+_MAX_TITLE_CHARS = 4096  # every block has the title; Wikipedia allows 255
 
 
 class Block(NamedTuple):
   """A piece of an article.
 
   Attributes:
-    title: the article's, in full.
+    title: the article's.
     text: the body.
     title_token_ids: [title_len] int32; at most a quarter of block_len.
     token_ids: [body_len] int32; WordPiece.encode(text).token_ids.
@@ -53,7 +54,7 @@ class Packed(NamedTuple):
   Attributes:
     blocks: in the article's order.
     num_cut_sentences: sentences longer than a block.
-    title_was_cut: the title was longer than a quarter of block_len.
+    title_was_cut: the title was longer than a quarter of block_len, or absurd.
   """
 
   blocks: list[Block]
@@ -67,8 +68,8 @@ def clean_text(text: str) -> str:
   One space between words, one line end between paragraphs, none at the ends;
   halves of surrogate pairs replaced, which no file could hold.
   """
-  text = _SURROGATES.sub('\ufffd', text)
-  lines = (' '.join(line.split()) for line in re.split(r'[\r\n]+', text))
+  lines = re.split(r'[\r\n]+', whole_characters(text))
+  lines = [' '.join(line.split()) for line in lines]
   return '\n'.join(line for line in lines if line)
 
 
@@ -78,7 +79,8 @@ def pack_blocks(
   """Cuts an article into blocks.
 
   A title longer than a quarter of block_len is cut to that many pieces in
-  title_token_ids, so that the body always has most of the block. A sentence
+  title_token_ids, so that the body always has most of the block, and to
+  _MAX_TITLE_CHARS, so that an absurd one does not fill the memory. A sentence
   that alone is longer than a block is cut where a block is full, at the start
   of a word; the parts count as sentences.
 
@@ -96,9 +98,10 @@ def pack_blocks(
       f'block_len is {block_len}, expected at least {MIN_BLOCK_LEN}; the paper '
       'uses 288.'
     )
+  whole_title, title = title, title[:_MAX_TITLE_CHARS]
   title_ids = wordpiece.encode(title).token_ids
   max_title = (block_len - NUM_SPECIAL) // 4
-  title_was_cut = len(title_ids) > max_title
+  title_was_cut = len(title_ids) > max_title or title != whole_title
   title_ids = title_ids[:max_title]
   room = block_len - NUM_SPECIAL - len(title_ids)
 
@@ -173,14 +176,24 @@ def _cut_sentence(
 ) -> Iterator[_Piece]:
   """Parts of text[start:stop], each of at most room wordpieces."""
   encoding = wordpiece.encode(text[start:stop])
-  while len(encoding.token_ids) > room:
+  ids = encoding.token_ids.tolist()
+  words = np.array([not wordpiece.is_continuation(i) for i in ids]).nonzero()[0]
+  word_starts = np.append(start + encoding.starts[words], stop)
+  # Where whole words from each word on are more than fill a part.
+  filled = word_starts[np.searchsorted(words, words + room + 1)]
+  filled = np.append(filled, stop)
+  while True:
+    # Again, because the rest of a word that was cut has other wordpieces; but
+    # only what fills a part, or the time would grow with the square.
+    end = int(filled[np.searchsorted(word_starts[:-1], start)])
+    encoding = wordpiece.encode(text[start:end])
+    if len(encoding.token_ids) <= room:
+      break
     cut = _cut_before(encoding, wordpiece, room)
     cut_char = start + int(encoding.starts[cut])
     part = text[start:cut_char].rstrip()
     yield _Piece(start, start + len(part), encoding.token_ids[:cut])
     start = cut_char
-    # Again, because the rest of a word that was cut has other wordpieces.
-    encoding = wordpiece.encode(text[start:stop])
   yield _Piece(start, stop, encoding.token_ids)
 
 
@@ -204,7 +217,10 @@ def _greedy_groups(pieces: list[_Piece], room: int) -> Iterator[list[_Piece]]:
   group: list[_Piece] = []
   size = 0
   for piece in pieces:
-    if group and size + len(piece.token_ids) > room:
+    # Parts of a word stay apart: together they have other wordpieces.
+    if group and (
+      size + len(piece.token_ids) > room or piece.start == group[-1].stop
+    ):
       yield group
       group, size = [], 0
     group.append(piece)

@@ -23,6 +23,7 @@ _EXPECTED = (
 )
 _MAX_ROWS = 1000  # of one article; about 600,000 characters
 _MIN_FILLING = 4  # words; fewer may be the same by chance
+_MAX_FILLING = 200  # words; twice what a row has
 
 
 def is_dpr(head: bytes) -> bool:
@@ -88,7 +89,8 @@ def _read_rows(path: Path) -> Iterator[tuple[str, str]]:
 def _join(texts: list[str]) -> str:
   """One text of all rows, without the filling at the end of the last."""
   words = [word for text in texts for word in text.split()]
-  longest = len(texts[-1].split()) - 1  # a row has words of its own
+  # A row has words of its own.
+  longest = min(len(texts[-1].split()) - 1, _MAX_FILLING)
   for num_words in range(longest, _MIN_FILLING - 1, -1):
     if (
       words[-num_words] == words[0] and words[-num_words:] == words[:num_words]

@@ -4,9 +4,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from realm_jax.data.lines import read_json_lines
+from realm_jax.data.lines import read_json_lines, whole_characters
 from realm_jax.errors import UserError
 
 _EXPECTED = '{"title": ..., "text": ...}'
@@ -49,28 +48,23 @@ def read_json_articles(
         f'{path}, line {number}: "{field}" is {found}, expected a string: '
         f'{_EXPECTED}, one a line.'
       )
+    title, text = whole_characters(title), whole_characters(text)
     if is_paragraph:
       digest = hashlib.blake2b(
-        f'{title}\n{text}'.encode('utf-8', 'surrogatepass'), digest_size=16
+        f'{title}\n{text}'.encode(), digest_size=16
       ).digest()
       if digest in seen:
         skipped['paragraph seen before'] += 1
         continue
       seen.add(digest)
     if row.keys() >= _FROM_WIKI_EXTRACTOR:
-      title, text = _as_extracted(row)
+      title = _unescape(title).strip()
+      text = _unescape(text) if 'revid' in row else text
       if title and text.strip() == title:
         skipped['title only'] += 1
         continue
       text = _without_title(text, title)
     yield title, text
-
-
-def _as_extracted(row: dict[str, Any]) -> tuple[str, str]:
-  """Title and text without escapes; no title of Wikipedia holds any."""
-  title = _unescape(row['title']).strip()
-  text: str = row['text']
-  return title, _unescape(text) if 'revid' in row else text
 
 
 def _unescape(text: str) -> str:

@@ -5,22 +5,73 @@ Errors name the file and the line.
 
 import bz2
 import gzip
+import io
 import json
 import lzma
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from realm_jax.errors import UserError
 
-_OPENERS = (
-  (b'BZh', bz2.open),
-  (b'\x1f\x8b', gzip.open),
-  (b'\xfd7zXZ\x00', lzma.open),
-)
 _DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error)
+_PIECE = 1 << 17  # compressed bytes to read at a time
+_SURROGATES = re.compile('[\ud800-\udfff]')  # "\\ud800" in JSON: no UTF-8
 MAX_LINE_BYTES = 1 << 23  # decompressed; so that no file fills the memory
+
+
+class _Decompressed(io.RawIOBase):
+  """Compressed streams that follow each other, and nothing behind them.
+
+  bz2.open and lzma.open take whatever is damaged behind the first stream for
+  the end of the file.
+  """
+
+  def __init__(self, path: Path, make_decompressor: Callable[[], Any]):
+    self._file = path.open('rb')
+    self._make_decompressor = make_decompressor
+    self._decompressor = make_decompressor()
+
+  def readable(self) -> bool:
+    return True
+
+  def close(self) -> None:
+    self._file.close()
+    super().close()
+
+  def readinto(self, buffer: Any) -> int:
+    """Fills the buffer in part at least, unless the file ends."""
+    while True:
+      if self._decompressor.eof:
+        piece = self._next_stream()
+        if not piece:
+          return 0
+        self._decompressor = self._make_decompressor()
+      elif self._decompressor.needs_input:
+        piece = self._file.read(_PIECE)
+        if not piece:
+          raise EOFError('the compressed data ends too soon')
+      else:
+        piece = b''
+      data = self._decompressor.decompress(piece, len(buffer))
+      if data:
+        buffer[: len(data)] = data
+        return len(data)
+
+  def _next_stream(self) -> bytes:
+    """What follows a whole stream, without the zeros that may fill it up."""
+    piece = self._decompressor.unused_data or self._file.read(_PIECE)
+    while piece and not (stream := piece.lstrip(b'\0')):
+      piece = self._file.read(_PIECE)
+    return stream if piece else b''
+
+
+_DECOMPRESSORS = (
+  (b'BZh', bz2.BZ2Decompressor),
+  (b'\xfd7zXZ\x00', lzma.LZMADecompressor),
+)
 
 
 def open_bytes(path: str | Path) -> BinaryIO:
@@ -43,9 +94,12 @@ def open_bytes(path: str | Path) -> BinaryIO:
       )
     with open(path, 'rb') as stream:
       head = stream.read(8)
-    for magic, opener in _OPENERS:
+    if head.startswith(b'\x1f\x8b'):
+      return cast(BinaryIO, gzip.open(path, 'rb'))
+    for magic, decompressor in _DECOMPRESSORS:
       if head.startswith(magic):
-        return cast(BinaryIO, opener(path, 'rb'))
+        raw = _Decompressed(path, decompressor)
+        return cast(BinaryIO, io.BufferedReader(raw, _PIECE))
     return open(path, 'rb')
   except FileNotFoundError:
     raise
@@ -109,6 +163,11 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
       if number == 1:
         text = text.removeprefix('\ufeff')
       yield number, text.rstrip('\r\n')
+
+
+def whole_characters(text: str) -> str:
+  """A text with halves of surrogate pairs replaced, which no file can hold."""
+  return _SURROGATES.sub('\ufffd', text)
 
 
 def read_json_lines(

@@ -18,7 +18,7 @@ import re
 # End marks, then what closes behind them, then the space that follows. Text
 # tokenised with spaces ("end ." or "end . ''") ends the same way.
 _END = re.compile(
-  r"""(?P<mark>[.!?…]+)            # the mark itself
+  r"""(?<![.!?…])(?P<mark>[.!?…]+)  # the mark itself
       (?P<close>(?:[ ]?(?:''|[)\]"”’'»])(?=[\s)\]"”’'»]|$))*)
       (?:\[\d+\]|:\d[\d,–-]*)*     # a reference mark that was left in
       (?P<space>\s+)

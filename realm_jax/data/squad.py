@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from realm_jax.data.lines import read_head, read_json
+from realm_jax.data.lines import read_head, read_json, whole_characters
 from realm_jax.errors import UserError
 
 EXPECTED = (
@@ -34,8 +34,8 @@ def read_squad(
     raise UserError(f'{path}: no list "data" in it. Expected {EXPECTED}.')
   for number, article in enumerate(articles):
     try:
-      title = str(article.get('title', '')).replace('_', ' ')
-      paragraphs = [str(part['context']) for part in article['paragraphs']]
+      title = _text(article.get('title', '')).replace('_', ' ')
+      paragraphs = [_text(part['context']) for part in article['paragraphs']]
       entries = [
         entry for part in article['paragraphs'] for entry in part.get('qas', ())
       ]
@@ -45,3 +45,9 @@ def read_squad(
         f'Expected {EXPECTED}.'
       ) from error
     yield title, paragraphs, entries
+
+
+def _text(value: Any) -> str:
+  if not isinstance(value, str):
+    raise TypeError(f'{value!r:.40}, expected a string')
+  return whole_characters(value)

@@ -33,7 +33,7 @@ _DROPPED_LINKS = re.compile(
   r'\s*(?:file|image|media|category|datei|bild)\s*:', re.IGNORECASE
 )
 _LANGUAGE_LINK = re.compile(r'\s*[a-z]{2,3}(?:-[a-z-]+)?\s*:(?!\s)')
-_NAME = re.compile(r'\{\{\s*([^|{}<>\[\]\n]+?)\s*(?=[|\n}])')
+_NAME = re.compile(r'\{\{\s*+([^|{}<>\[\]\n]++)(?=[|\n}])')
 
 
 def link_text(title: str, text: str | None) -> str:
@@ -93,5 +93,5 @@ def _is_mute(wikitext: str, start: int) -> bool:
   """Whether the template that begins there stands for no words."""
   name = _NAME.match(wikitext, start)
   return name is not None and not stands_for_words(
-    name[1].lower().replace('_', ' ')
+    name[1].strip().lower().replace('_', ' ')
   )

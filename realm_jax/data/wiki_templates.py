@@ -74,7 +74,7 @@ _MONTHS = (
 def _as_of(values: list[str]) -> str:
   """{{as of|2016|4}} -> As of April 2016."""
   year, *rest = values or ['']
-  numbers = [int(v) for v in rest if v.isdigit()]
+  numbers = [int(v) for v in rest if v.isdecimal() and len(v) <= 4]
   month = numbers[0] if numbers and 1 <= numbers[0] <= 12 else None
   words = [str(numbers[1])] if month and len(numbers) > 1 else []
   words += [_MONTHS[month - 1]] if month else []

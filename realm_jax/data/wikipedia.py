@@ -16,14 +16,18 @@ from realm_jax.data.lines import read_chunks
 from realm_jax.errors import UserError
 
 _FIELDS = frozenset(('title', 'ns', 'model', 'text'))
+# Whose own text would be lost, and what there is beside pages.
+_WITHOUT_TEXT = frozenset(('mediawiki', 'page', 'revision'))
+_IN_DUMP = frozenset(('siteinfo', 'page', 'logitem'))
 _REDIRECT = re.compile(r'\s*#\s*REDIRECT', re.IGNORECASE)
 _LIST = re.compile(r'(?:Lists?|Index|Outline) of ')
 _DISAMBIGUATION = re.compile(
   r"""\{\{\s*(?:
-    (?:[\w -]*[ ])?disambiguation(?:[ ]page)?|disambig[\w-]*|disamb|dab|hndis
-    |geodis|(?:school|hospital|church|station|road|mountain)[ -]?dis
+    (?:[\w-][\w -]*[ ])?disambiguation(?:[ ]page)?|disambig[\w-]*|disamb|dab
+    |hndis|geodis|(?:school|hospital|church|station|road|mountain)[ -]?dis
     |call[ ]?sign[ -]?dis
-    |[34][ ]?(?:CC|LC)dis|letter[- ]Number[ ]combination.*|numberdis|mathdab
+    |[34][ ]?(?:CC|LC)dis|letter[- ]Number[ ]combination(?:[^|{}\n]*[^|{}\s])?
+    |numberdis|mathdab
   )\s*(?:\||\}\})""",
   re.VERBOSE | re.IGNORECASE,
 )
@@ -122,6 +126,11 @@ class _PageReader:
     """The pages that end in this chunk."""
     try:
       self._parser.Parse(chunk, is_last)
+    except (LookupError, ValueError) as error:  # of the encoding it declares
+      raise UserError(
+        f'{self._path} declares an encoding that is not read here ({error}). '
+        'Expected UTF-8, as every dump is.'
+      ) from error
     except expat.ExpatError as error:
       cut_off = is_last and self._stack
       what = 'ends in the middle of a page' if cut_off else 'is not well-formed'
@@ -139,6 +148,12 @@ class _PageReader:
         f'{self._path} is XML of <{name}>, expected a MediaWiki dump, '
         '<mediawiki>.'
       )
+    if len(self._stack) == 1 and name not in _IN_DUMP:
+      raise self._misplaced(f'a <{name}> where a page is expected')
+    if name == 'page' and len(self._stack) > 1:
+      raise self._misplaced(f'a page inside <{self._stack[-1]}>')
+    if self._parts is not None:
+      raise self._misplaced(f'<{name}> inside <{self._stack[-1]}>')
     self._stack.append(name)
     if name == 'page':
       self._fields = {}
@@ -167,6 +182,14 @@ class _PageReader:
   def _characters(self, data: str) -> None:
     if self._parts is not None:
       self._parts.append(data)
+    elif self._stack[-1] in _WITHOUT_TEXT and not data.isspace():
+      raise self._misplaced(f'text in <{self._stack[-1]}>, {data[:20]!r}')
+
+  def _misplaced(self, what: str) -> UserError:
+    return UserError(
+      f'{self._path}, line {self._parser.CurrentLineNumber}: {what}. No dump '
+      'has that: it is damaged, or its markup is not escaped. Fetch it again.'
+    )
 
   def _doctype(self, *declaration: Any) -> None:
     raise UserError(

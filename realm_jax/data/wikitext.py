@@ -16,6 +16,7 @@ import mwparserfromhell
 from mwparserfromhell import nodes
 
 from realm_jax.data.sentences import split_sentences
+from realm_jax.data.wiki_nesting import without_runaways
 from realm_jax.data.wiki_strip import link_text, strip_markup
 from realm_jax.data.wiki_templates import template_text
 
@@ -60,6 +61,7 @@ def plain_text(wikitext: str) -> str:
   Returns:
     Paragraphs separated by single line ends; empty if it has no prose.
   """
+  wikitext = wikitext.replace('\0', '')  # to the parser the end of a page
   lines = _without_listings(strip_markup(wikitext).split('\n'))
   text = '\n'.join(
     part if is_plain else _parsed(part) for is_plain, part in _parts(lines)
@@ -68,7 +70,9 @@ def plain_text(wikitext: str) -> str:
 
 
 def _parsed(wikitext: str) -> str:
-  tree = mwparserfromhell.parse(wikitext, skip_style_tags=True)
+  tree = mwparserfromhell.parse(
+    without_runaways(wikitext), skip_style_tags=True
+  )
   return ''.join(map(_render, tree.nodes))
 
 
@@ -162,7 +166,7 @@ _REPLACEMENTS = tuple(
   for triggers, pattern, replacement in (
     (('[[',), r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1'),
     (("''",), r"'{2,}", ''),
-    (('<',), r'</?[A-Za-z][^<>]*>|<!--.*?-->', ''),
+    (('<',), r'</?[A-Za-z][^<>]*>|<!--(?:(?!<!--).)*?-->', ''),
     (('__',), r'__[A-Z]+__', ''),
     (
       ('{{', '}}', '[[', ']]'),
@@ -178,11 +182,12 @@ _REPLACEMENTS = tuple(
     # What a template left behind: "(; born 1900)", "(born 1900, )", "( )".
     (
       ('(', '['),
-      r'([(\[])[\s,;:/–—-]*(?:\b(?:or|and)\b[\s,;:]*)?(?=[\s,;:)\]])',
+      r'([(\[])[\s,;:/–—-]*'
+      r'(?:\b(?:or|and)\b[\s,;:]*(?=[)\]])|(?=[\s,;:)\]]))',
       r'\1',
     ),
     (('(',), r'\(\s*[,;:]+\s*', '('),
-    ((')',), r'[\s,;:]+(?:(?:or|and)[\s,;:]*)?\)', ')'),
+    ((')',), r'(?<![\s,;:])[\s,;:]+(?:(?:or|and)[\s,;:]*)?\)', ')'),
     (('( ',), r'\(\s+', '('),
     (('()', '[]'), r'\s*\(\)|\s*\[\]', ''),
     ((',', ';', ':'), r'([,;:])(?:\s*[,;:])+', r'\1'),

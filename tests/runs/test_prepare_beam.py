@@ -10,7 +10,9 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.errors import UserError
 from realm_jax.runs.prepare import prepare
 
-prepare_beam = pytest.importorskip('realm_jax.runs.prepare_beam')
+pytest.importorskip('apache_beam')
+
+from realm_jax.runs import prepare_beam
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,15 @@ def file_checksum(path: Path) -> str:
     return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
+def identify_file(path: Path) -> dict[str, Any]:
+  """What a file is, whatever folder it lies in: name, bytes and sha256."""
+  return {
+    'name': path.name,
+    'bytes': path.stat().st_size,
+    'sha256': file_checksum(path),
+  }
+
+
 def make_folder(path: str | Path) -> Path:
   """Makes a folder to write to, if it is not there.
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from realm_jax.data.corpus import BLOCK_SCHEMA, SENTENCE_SCHEMA, Corpus
-from realm_jax.data.corpus_writer import CorpusWriter
+from realm_jax.data.corpus_writer import CorpusWriter, clear_unfinished
 from realm_jax.data.packing import PackedChunk
 from realm_jax.data.wordpiece import SPECIAL_TOKENS, WordPiece
 from realm_jax.folders import is_whole
@@ -54,6 +54,7 @@ def chunk_of(num_blocks: int, rng: np.random.Generator) -> PackedChunk:
 
 def write(folder: Path, num_blocks: int) -> None:
   """Writes the corpus; a stopped one is written again."""
+  clear_unfinished(folder)
   words = [f'w{i}' for i in range(VOCAB_SIZE - len(SPECIAL_TOKENS))]
   writer = CorpusWriter(folder, WordPiece([*SPECIAL_TOKENS, *words]), ('DATE',))
   rng = np.random.default_rng(0)

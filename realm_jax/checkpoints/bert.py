@@ -173,16 +173,15 @@ def read_bert(
     model or RealmConfig(), encoder=encoder_config_from(folder, num_heads)
   )
   vocab_file = one_vocabulary([folder], vocab)
+  bert = open_bert(folder)
   params, made_anew = _fill(
-    open_bert(folder),
+    bert,
     config,
     init_params(config, jax.random.key(seed)),
     ('embedder', 'reader'),
     WordPiece.from_vocab_file(vocab_file),
   )
-  return ForeignModel(
-    config, params, vocab_file, made_anew, paths=open_bert(folder).paths
-  )
+  return ForeignModel(config, params, vocab_file, made_anew, paths=bert.paths)
 
 
 def load_bert(

@@ -8,7 +8,11 @@ import numpy as np
 from flax import linen as nn
 
 from realm_jax.checkpoints.bert import encoder_config_from, open_bert
-from realm_jax.checkpoints.bert_names import dense_sources, encoder_sources
+from realm_jax.checkpoints.bert_names import (
+  below,
+  dense_sources,
+  encoder_sources,
+)
 from realm_jax.checkpoints.filling import Problems, fill
 from realm_jax.checkpoints.model_folder import CONFIG_FILE, read_config
 from realm_jax.errors import UserError
@@ -63,9 +67,9 @@ def load_token_classifier(folder: Path) -> LoadedClassifier:
   text = TextInputs(*(np.zeros((1, 2), np.int32) for _ in range(3)))
   boxed = jax.eval_shape(model.init, jax.random.key(0), text)['params']
   shapes = nn.meta.unbox(boxed)
-  sources = dense_sources('classifier', 'classifier') | {
-    f'encoder/{path}': source
-    for path, source in encoder_sources(config.num_layers).items()
+  sources = {
+    **below('encoder', '', encoder_sources(config.num_layers)),
+    **dense_sources('classifier', 'classifier'),
   }
   problems = Problems()
   params = fill(shapes, files, '', sources, problems)

@@ -43,7 +43,8 @@ class CorpusWriter:
 
   Attributes:
     num_blocks: written and collected.
-    cursor: what add was last given before the shards that were found.
+    counts: of all chunks so far; see PackedChunk.
+    cursor: of the last chunk of the last shard; see add.
   """
 
   def __init__(
@@ -66,11 +67,7 @@ class CorpusWriter:
     Raises:
       UserError: the vocabulary has more tokens than uint16 can number.
     """
-    if wordpiece.size > MAX_VOCAB_SIZE:
-      raise UserError(
-        f'The vocabulary has {wordpiece.size} tokens, expected at most '
-        f'{MAX_VOCAB_SIZE}: a corpus keeps token ids in 16 bits.'
-      )
+    check_vocab_size(wordpiece)
     self._folder = make_folder(folder)
     self._wordpiece = wordpiece
     self._kinds = list(span_kinds)
@@ -81,20 +78,19 @@ class CorpusWriter:
       'span_kinds': self._kinds,
     }
     self._shards: list[dict[str, Any]] = []
-    self._counts: Counter[str] = Counter()
+    self.counts: Counter[str] = Counter()
     self.cursor: Any = None
     self._chunks: list[PackedChunk] = []
-    self._num_collected = 0
     if not self._go_on():
       clear_unfinished(self._folder)
       wordpiece.save(self._folder / VOCAB)
 
   @property
   def num_blocks(self) -> int:  # noqa: D102, in the class's docstring
-    return self._num_written + self._num_collected
+    return self._first_block + _num_blocks(self._chunks)
 
   @property
-  def _num_written(self) -> int:
+  def _first_block(self) -> int:
     return sum(shard['num_blocks'] for shard in self._shards)
 
   def _go_on(self) -> bool:
@@ -106,7 +102,7 @@ class CorpusWriter:
     if progress['made_of'] != self._made_of:
       return False
     self._shards = progress['shards']
-    self._counts = Counter(progress['counts'])
+    self.counts = Counter(progress['counts'])
     self.cursor = progress['cursor']
     return True
 
@@ -118,8 +114,8 @@ class CorpusWriter:
       cursor: JSON; says where the chunk after this one is found.
     """
     self._chunks.append(chunk)
-    self._num_collected += chunk.blocks.num_rows
-    if self._num_collected >= self._shard_size:
+    self.counts.update(chunk.counts)
+    if _num_blocks(self._chunks) >= self._shard_size:
       self._write_shard(cursor)
 
   def finish(self, **fields: Any) -> dict[str, Any]:
@@ -131,22 +127,16 @@ class CorpusWriter:
     Returns:
       The manifest.
     """
-    if self._num_collected:
+    if _num_blocks(self._chunks):
       self._write_shard(None)
-    self._counts, self._chunks = self.counts, []
     return finish_corpus(
       self._folder,
       self._wordpiece,
       self._kinds,
       self._shards,
-      self._counts,
+      self.counts,
       **fields,
     )
-
-  @property
-  def counts(self) -> Counter[str]:
-    """Of all chunks so far: see PackedChunk."""
-    return self._counts + sum((c.counts for c in self._chunks), Counter())
 
   def _write_shard(self, cursor: Any) -> None:
     number = len(self._shards)
@@ -154,21 +144,37 @@ class CorpusWriter:
       self._folder,
       number,
       self._chunks,
-      self._counts['articles'],
-      self._num_written,
+      self.counts['articles'] - _num_articles(self._chunks),
+      self._first_block,
     )
-    self._counts = self.counts
     self._shards.append(shard)
-    self._chunks, self._num_collected = [], 0
+    self._chunks = []
     self.cursor = cursor
     write_json(
       self._folder / PROGRESS,
       {
         'made_of': self._made_of,
         'cursor': cursor,
-        'counts': self._counts,
+        'counts': self.counts,
         'shards': self._shards,
       },
+    )
+
+
+def _num_blocks(chunks: Sequence[PackedChunk]) -> int:
+  return sum(chunk.blocks.num_rows for chunk in chunks)
+
+
+def _num_articles(chunks: Sequence[PackedChunk]) -> int:
+  return sum(chunk.counts['articles'] for chunk in chunks)
+
+
+def check_vocab_size(wordpiece: WordPiece) -> None:
+  """Raises UserError if uint16 cannot number the tokens of a vocabulary."""
+  if wordpiece.size > MAX_VOCAB_SIZE:
+    raise UserError(
+      f'The vocabulary has {wordpiece.size} tokens, expected at most '
+      f'{MAX_VOCAB_SIZE}: a corpus keeps token ids in 16 bits.'
     )
 
 

@@ -13,7 +13,12 @@ import pyarrow as pa
 
 from realm_jax.data.examples import Example
 from realm_jax.errors import UserError
-from realm_jax.folders import make_folder, read_manifest, write_manifest
+from realm_jax.folders import (
+  MANIFEST,
+  make_folder,
+  read_manifest,
+  write_manifest,
+)
 
 KIND = 'examples'
 MADE_BY = 'realm-jax materialise'
@@ -26,7 +31,7 @@ def write_examples(
   """Writes a folder of examples; its manifest comes last.
 
   Args:
-    folder: made if missing.
+    folder: made if missing; examples that are there are replaced.
     examples: dictionaries of int32 arrays, all of the same names and shapes.
     **fields: further entries of the manifest.
 
@@ -37,6 +42,7 @@ def write_examples(
     UserError: there are no examples, or their shapes differ.
   """
   folder = make_folder(folder)
+  (folder / MANIFEST).unlink(missing_ok=True)  # an earlier one is replaced
   files: list[str] = []
   shapes: dict[str, tuple[int, ...]] = {}
   num_examples = 0

@@ -4,6 +4,7 @@ A pure function of its articles and settings, so that the local pool and an
 Apache Beam pipeline make the same corpus of it.
 """
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,8 +60,9 @@ def check_entities(entities: str) -> None:
     )
 
 
+@functools.cache
 def make_tagger(entities: str) -> EntityTagger | None:
-  """The tagger that is called so; see check_entities."""
+  """The tagger that is called so, loaded once a process; see check_entities."""
   if entities == 'spacy':
     from realm_jax.data.ner import SpacyTagger
 

@@ -17,13 +17,9 @@ _function: Callable[[Any], Any]  # of this process, made by _start
 
 def num_cores() -> int:
   """Cores that this process may use."""
-  return (
-    len(os.sched_getaffinity(0)) if _has_affinity() else os.cpu_count() or 1
-  )
-
-
-def _has_affinity() -> bool:
-  return hasattr(os, 'sched_getaffinity')  # not on a Mac
+  if hasattr(os, 'sched_getaffinity'):  # not on a Mac
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def ordered_map(

@@ -19,7 +19,7 @@ from realm_jax.data.tfds_sources import (
   read_tfds,
 )
 from realm_jax.errors import UserError
-from realm_jax.folders import file_checksum
+from realm_jax.folders import identify_file
 
 _ONE_KIND = f'Expected files of one kind: {FORMATS}.'
 
@@ -117,18 +117,18 @@ def identify_source(source: str | Path) -> dict[str, Any]:
   path = Path(source)
   found = _find(path)
   try:
-    checksums = [file_checksum(file) for file in found.files]
-    num_bytes = sum(file.stat().st_size for file in found.files)
+    files = [identify_file(file) for file in found.files]
   except OSError as error:
     raise UserError(f'{path} cannot be read: {error}.') from error
   if not path.is_dir():
-    return {'name': path.name, 'bytes': num_bytes, 'sha256': checksums[0]}
+    return files[0]
   digest = hashlib.sha256()
-  for file, checksum in zip(found.files, checksums, strict=True):
-    digest.update(f'{relative_name(path, file)}\0{checksum}\n'.encode())
+  for file, entry in zip(found.files, files, strict=True):
+    line = f'{relative_name(path, file)}\0{entry["sha256"]}\n'
+    digest.update(line.encode())
   return {
     'name': path.resolve().name,
-    'bytes': num_bytes,
+    'bytes': sum(entry['bytes'] for entry in files),
     'sha256': digest.hexdigest(),
   }
 

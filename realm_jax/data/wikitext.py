@@ -23,12 +23,14 @@ from realm_jax.data.wiki_templates import template_text
 _HEADING = re.compile(r'(={1,6})(.+?)(={1,6})\s*$')
 # What a parser has to look at: brackets, entities, headings, rules, addresses.
 _MARKUP = re.compile(r'[{}\[\]<&]|^=|^-{4}|:\S')
-# Tags that are never closed count as none.
+# What opens and what closes; tags that are never closed do neither.
 _BRACKETS = re.compile(
-  r'\{\{|\}\}|\{\||\|\}|\[|\]|<!--|-->|</|/>|<(?!(?:br|hr|wbr|p|li)\b)(?=[a-z])',
-  re.IGNORECASE,
+  r"""(?P<neither><(?:br|hr|wbr|p|li)\b[^<>]*>)
+  |(?P<closing>\}\}|\|\}|\]|-->|</|/>)
+  |(?P<opening>\{\{|\{\||\[|<!--|<(?=[a-z]))""",
+  re.IGNORECASE | re.VERBOSE,
 )
-_OPENING = {'{{': 1, '{|': 1, '[': 1, '<': 1, '<!--': 1}
+_BALANCE = {'neither': 0, 'closing': -1, 'opening': 1}
 _LISTING_SECTIONS = frozenset(
   (
     'see also', 'references', 'external links', 'further reading', 'notes',
@@ -88,10 +90,11 @@ def _parts(lines: Iterable[str]) -> Iterator[tuple[bool, str]]:
       yield True, line
       continue
     waiting.append(line)
-    balance += sum(_OPENING.get(mark, -1) for mark in _BRACKETS.findall(line))
-    if balance == 0:
+    for mark in _BRACKETS.finditer(line):
+      balance += _BALANCE[mark.lastgroup or 'neither']
+    if balance <= 0:  # less where something is closed that was never opened
       yield False, '\n'.join(waiting)
-      waiting = []
+      waiting, balance = [], 0
   if waiting:
     yield False, '\n'.join(waiting)
 

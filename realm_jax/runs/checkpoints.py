@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -22,7 +21,7 @@ from realm_jax.data.examples import Lengths
 from realm_jax.data.packing import check_entities
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import check_kind, file_checksum, is_whole
+from realm_jax.folders import check_kind, identify_file, is_whole
 from realm_jax.index.snapshot import write_snapshot
 from realm_jax.models.realm import RealmConfig
 from realm_jax.runs.prepare import prepare
@@ -119,7 +118,7 @@ def import_checkpoint(
       'lengths': lengths or _lengths_for(foreign),
       'made_anew': foreign.made_anew,
       'seed': seed,
-      'sources': [_identify(path) for path in foreign.paths],
+      'sources': [identify_file(path) for path in foreign.paths],
     },
   )
   if isinstance(searched, Corpus):
@@ -145,15 +144,6 @@ def _check_arguments(
     raise UserError(
       f'{out} is a finished run. Give another folder, or delete this one.'
     )
-
-
-def _identify(path: Path) -> dict[str, Any]:
-  """What a file of weights is, whatever folder it lies in."""
-  return {
-    'name': path.name,
-    'bytes': path.stat().st_size,
-    'sha256': file_checksum(path),
-  }
 
 
 def _lengths_for(foreign: ForeignModel) -> Lengths:

@@ -74,7 +74,10 @@ def _figures(corpus: Corpus, checks: CorpusChecks) -> Table:
     ('blocks', f'{corpus.num_blocks:,}'),
     ('articles', f'{manifest["num_articles"]:,}'),
     ('sentences', f'{num_sentences:,}'),
-    ('spans a sentence', f'{sum(num_spans.values()) / num_sentences:.2f}'),
+    (
+      'spans a sentence',
+      f'{sum(num_spans.values()) / max(1, num_sentences):.2f}',
+    ),
     *((f'spans: {kind}', f'{n:,}') for kind, n in num_spans.items()),
     ('sentences without', f'{np.mean(corpus.sentences.num_spans == 0):.1%}'),
     ('blocks of a text seen before', f'{checks.num_duplicates:,}'),

@@ -22,6 +22,7 @@ from realm_jax.data.blocks import MIN_BLOCK_LEN
 from realm_jax.data.corpus import KIND, MADE_BY
 from realm_jax.data.corpus_writer import OWN_FILES, CorpusWriter
 from realm_jax.data.packing import (
+  MODEL_PREFIX,
   SKIPPED,
   Packer,
   check_entities,
@@ -73,7 +74,8 @@ def prepare(
     min_block_len: shorter blocks are left out, and counted.
     entities: how entities are found, one of packing.ENTITIES, or hf: and
       the folder or name of a token classifier; dates always are.
-    workers: processes; None for one a core, or one where the files are small.
+    workers: processes; None for one a core, or one where the files are small
+      or a token classifier reads them.
       More than one import the calling script again, as multiprocessing does:
       guard it with `if __name__ == '__main__':`.
     runner: 'local', or 'beam' for an Apache Beam pipeline; see prepare_beam.
@@ -117,8 +119,7 @@ def prepare(
     return _already_made(folder, settings, console)
   _check_unfinished(folder)
   if workers is None:
-    num_bytes = sum(source['bytes'] for source in identified)
-    workers = num_cores() if num_bytes >= _MIN_BYTES_FOR_WORKERS else 1
+    workers = _num_workers(identified, entities)
   with _progress(console) as progress:
     if wordpiece is None:
       wordpiece = _train(sources, vocab_size, vocab_sample_chars, progress)
@@ -187,6 +188,14 @@ def _check_arguments(
     raise UserError(f'workers is {workers}, expected at least 1.')
 
 
+def _num_workers(sources: Sequence[dict[str, Any]], entities: str) -> int:
+  num_bytes = sum(source['bytes'] for source in sources)
+  # JAX has all cores already, and a GPU has memory for one process.
+  if num_bytes < _MIN_BYTES_FOR_WORKERS or entities.startswith(MODEL_PREFIX):
+    return 1
+  return num_cores()
+
+
 def _already_made(
   folder: Path, settings: dict[str, Any], console: Console
 ) -> dict[str, Any]:
@@ -216,7 +225,7 @@ def _short(value: Any) -> str:
 
 
 def _check_unfinished(folder: Path) -> None:
-  """Refuses to write where something else is; clears what is left over."""
+  """Raises UserError if a folder to write to holds anything else."""
   if not folder.exists():
     return
   if not folder.is_dir():

@@ -19,6 +19,7 @@ from realm_jax.data.corpus import VOCAB
 from realm_jax.data.corpus_writer import (
   CHUNKS,
   SHARD_SIZE,
+  check_vocab_size,
   clear_unfinished,
   finish_corpus,
   write_shard,
@@ -81,6 +82,7 @@ def write_with_beam(
     The manifest.
   """
   beam: Any = require('apache_beam', 'data')
+  check_vocab_size(wordpiece)
   chunks_folder = make_folder(folder / CHUNKS)
   made_of = {'settings': settings, 'vocab': wordpiece.fingerprint}
   path = chunks_folder / _MADE_OF
@@ -176,16 +178,16 @@ def _counts(path: Path) -> Counter[str]:
 
 def _load(path: Path) -> PackedChunk:
   with pa.OSFile(str(path)) as stream:
-    sentences, blocks = (
-      pa.ipc.open_stream(stream).read_all() for _ in range(2)
-    )
+    # One batch each; to the end, where the next stream begins.
+    (sentences,), (blocks,) = (list(pa.ipc.open_stream(stream)) for _ in '12')
   counts = Counter(json.loads(sentences.schema.metadata[b'counts']))
   digests = b''.join(blocks.column('digest').to_pylist())
-  (blocks_batch,) = blocks.drop_columns(['digest']).to_batches() or [None]
-  (sentences_batch,) = sentences.replace_schema_metadata(None).to_batches() or [
-    None
-  ]
-  return PackedChunk(blocks_batch, sentences_batch, digests, counts)
+  return PackedChunk(
+    blocks.drop_columns(['digest']),
+    sentences.replace_schema_metadata(None),
+    digests,
+    counts,
+  )
 
 
 def _plan(folder: Path) -> tuple[list[_Shard], Counter[str]]:

@@ -28,6 +28,14 @@ def test_examples_come_back_by_row(tmp_path, monkeypatch, shard_size):
     assert found['length'].shape == ()
 
 
+def test_a_stopped_rewriting_leaves_nothing_that_is_whole(tmp_path):
+  write_examples(tmp_path, examples())
+  with pytest.raises(ZeroDivisionError):
+    write_examples(tmp_path, (1 / 0 for _ in '1'))
+  with pytest.raises(FileNotFoundError, match='never finished'):
+    MaterialisedExamples(tmp_path)
+
+
 def test_bad_examples_are_refused(tmp_path, monkeypatch):
   with pytest.raises(UserError, match='no examples'):
     write_examples(tmp_path, [])

@@ -7,6 +7,7 @@ import tiny
 
 from realm_jax.data import corpus_writer, packing
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 from realm_jax.runs.prepare import prepare
 
@@ -25,8 +26,9 @@ def small_shards(monkeypatch):
 
 @pytest.fixture
 def sources(tmp_path):
-  """Two files, with an article that is skipped and one of many blocks."""
+  """Two files: skipped articles, whole chunks of them, one of many blocks."""
   rows = [*tiny.documents(), {'title': 'None', 'text': '  '}]
+  rows[8:8] = [{'title': 'b', 'text': 'a'}] * 9  # of less than min_block_len
   more = [{'title': 'Long', 'text': 'Ada Quist left in 1850. ' * 99}]
   return [
     str(tiny.write_lines(tmp_path / name, content))
@@ -40,6 +42,7 @@ def run(sources, folder, **settings):
     str(folder),
     vocab_size=250,
     block_len=40,
+    min_block_len=6,
     console=tiny.quiet(),
     **settings,
   )
@@ -64,6 +67,14 @@ def test_a_stopped_pipeline_packs_nothing_twice(sources, tmp_path, monkeypatch):
   assert list(folder.glob('chunks/*.arrow'))
   monkeypatch.setattr(prepare_beam, '_save', lambda path, packed: 1 / 0)
   assert run(sources, folder, runner='beam') == expected
+
+
+def test_a_vocabulary_beyond_16_bits_is_refused(sources, tmp_path):
+  words = WordPiece.train(['ab'], 150).vocab
+  vocab = tmp_path / 'vocab.txt'
+  WordPiece([*words, *(f'w{i}' for i in range(65_535))]).save(vocab)
+  with pytest.raises(UserError, match='expected at most 65535'):
+    run(sources, tmp_path / 'corpus', runner='beam', vocab=str(vocab))
 
 
 def test_nothing_left_is_said(tmp_path):

@@ -42,6 +42,9 @@ def without_runaways(wikitext: str) -> str:
   Returns:
     It, with a space for each mark that would cost too much.
   """
+  # No more marks than characters: most of what is asked about is short.
+  if len(wikitext) ** 2 <= _MAX_WORK and len(wikitext) <= _MAX_EQUALS:
+    return wikitext
   bad = list(_runaway_headings(wikitext))
   unclosed = _unclosed(wikitext)
   if len(unclosed) * len(wikitext) > _MAX_WORK:

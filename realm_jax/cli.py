@@ -62,6 +62,13 @@ COMMANDS = {
       '--entities': {
         'help': 'rules, spacy, none, or hf: and a token classifier'
       },
+      '--section-titles': {
+        'help': 'of MediaWiki pages: drop (default), or keep as lines'
+      },
+      '--since': {
+        'metavar': 'DATE',
+        'help': 'edition of the documents, for the manifest: 2018-12-20',
+      },
       '--workers': {'type': int, 'help': 'processes; one a core if absent'},
       '--runner': {'help': 'local or beam'},
       '--beam-options': {
@@ -122,6 +129,24 @@ COMMANDS = {
     'runs.build_index.build_index',
     'embed all blocks with a finished run',
     {'--run': _RUN, '--corpus': _OTHER_CORPUS},
+  ),
+  'bench': _Command(
+    'runs.bench.bench',
+    'measure searches next to the floor of this machine',
+    {
+      'subject': {'help': 'index'},
+      '--num-blocks': {'type': int, 'help': 'made-up ones; default 1,000,000'},
+      '--snapshot': {'help': 'folder of block embeddings to search instead'},
+      '--batch': {'type': int, 'nargs': '+', 'help': 'default 1 64 512'},
+      '--k': {'type': int, 'nargs': '+', 'help': 'default 8'},
+      '--method': {'nargs': '+', 'help': "such as 'exact float32'"},
+      '--rounds': {'type': int, 'help': 'default 5'},
+      '--json': {
+        'action': 'store_true',
+        'dest': 'as_json',
+        'help': 'print JSON in place of a table',
+      },
+    },
   ),
   'finetune': _Command(
     'runs.finetune.finetune',

@@ -11,6 +11,7 @@ from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of
 from realm_jax.eval.rankers import make_ranker
 from realm_jax.eval.system import System, open_system
+from realm_jax.index.config import IndexConfig
 
 _BATCH_SIZE = 8
 
@@ -55,7 +56,11 @@ class Predictor:
 
   @classmethod
   def load(
-    cls, run: str, corpus: str | None = None, num_read: int = 5
+    cls,
+    run: str,
+    corpus: str | None = None,
+    num_read: int = 5,
+    index: IndexConfig | None = None,
   ) -> 'Predictor':
     """Opens a fine-tuned run.
 
@@ -63,13 +68,14 @@ class Predictor:
       run: its folder.
       corpus: folder of the corpus to search; None for the run's.
       num_read: blocks read for a question, 1 to the number of blocks.
+      index: what to search with.
 
     Raises:
       FileNotFoundError: no such run or corpus.
       UserError: the run was not fine-tuned on questions with documents, or
         num_read is out of its range.
     """
-    system = open_system(run, corpus)
+    system = open_system(run, corpus, index)
     if not system.run.reads_spans:
       raise UserError(
         f'Run {run} is one of stage {system.run.stage}: only a fine-tuned run '

@@ -18,6 +18,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.update(
   # An implicit change of rank hides swapped axes.
   JAX_NUMPY_RANK_PROMOTION='raise',
+  # Simulated, for what is spread over a mesh.
+  JAX_NUM_CPU_DEVICES='8',
   # No test may reach for a network.
   HF_HUB_OFFLINE='1',
 )

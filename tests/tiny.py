@@ -107,7 +107,9 @@ def quiet() -> Console:
   return Console(file=io.StringIO(), width=200)
 
 
-def make_corpus(folder: Path, rows: list[dict] | None = None) -> Path:
+def make_corpus(
+  folder: Path, rows: list[dict] | None = None, vocab: str | None = None
+) -> Path:
   """Prepares a corpus, of `documents` unless others are given."""
   folder.mkdir(parents=True, exist_ok=True)
   source = write_lines(folder / 'documents.jsonl', rows or documents())
@@ -115,6 +117,7 @@ def make_corpus(folder: Path, rows: list[dict] | None = None) -> Path:
   prepare(
     [str(source)],
     str(corpus),
+    vocab=vocab,
     vocab_size=250,
     block_len=BLOCK_LEN,
     console=quiet(),

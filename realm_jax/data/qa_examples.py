@@ -54,6 +54,17 @@ class QAExamples:
     }
 
 
+def question_shapes(lengths: Lengths) -> dict[str, tuple[int, ...]]:
+  """Name -> shape of one row of QAExamples; all int32."""
+  return {
+    'row': (),
+    'question_ids': (lengths.query_len - QUERY_SPECIALS,),
+    'question_lens': (),
+    'answer_ids': (_MAX_ANSWERS, _MAX_ANSWER_LEN),
+    'answer_lens': (_MAX_ANSWERS,),
+  }
+
+
 def qa_examples(
   questions: Sequence[Question], wordpiece: WordPiece, lengths: Lengths
 ) -> QAExamples:

@@ -1,5 +1,6 @@
-"""Examples of a task -> seqio source, preprocessor and features (adapter)."""
+"""Examples of a task -> seqio source, preprocessors and features (adapter)."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,11 +82,13 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
   seqio repeats a source before its preprocessors see it, and names no epoch.
   Places ascend within an epoch, in any shard: where they fall back, the next
   one begins. Shuffling is a permutation of all places, another one for every
-  epoch, so that it needs no buffer.
+  epoch and task, so that it needs no buffer and a mixture of tasks over the
+  same sentences does not meet each of them several times in a row.
   """
   tf = require('tensorflow', 'data')
   splits = list(examples.ids)
   shapes = {**examples.shapes, **examples.extra_shapes}
+  own_seed = zlib.crc32(examples.name.encode('utf-8'))
   # What stands for an example that is left out, until it is dropped.
   blank = {
     name: np.full(shape, b'', object)
@@ -103,7 +106,7 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
     sizes = [len(examples.ids[split]) for split in splits]
     return tf.random.experimental.index_shuffle(
       element['place'],
-      tf.stack([element['seed'], element['epoch']]),
+      tf.stack([element['seed'] + own_seed, element['epoch']]),
       tf.constant(sizes, tf.int64)[element['split']] - 1,
     )
 
@@ -134,10 +137,7 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
       for (name, shape), array in zip(shapes.items(), arrays, strict=True)
     }
 
-  def preprocess(
-    dataset: Any, sequence_length: Mapping[str, Any] | None = None
-  ) -> Any:
-    _check_sequence_length(examples, sequence_length or {})
+  def preprocess(dataset: Any) -> Any:
     start = (tf.constant(-1, tf.int64), tf.constant(0, tf.int64))
     return (
       dataset.scan(start, add_epoch)
@@ -147,6 +147,25 @@ def make_preprocessor(examples: TaskExamples) -> Callable:
     )
 
   return preprocess
+
+
+def make_shape_check(examples: TaskExamples) -> Callable:
+  """What comes last: shapes, which seqio's cache forgets, are known again."""
+  tf = require('tensorflow', 'data')
+  shapes = {**examples.shapes, **examples.extra_shapes}
+
+  def check(
+    dataset: Any, sequence_length: Mapping[str, Any] | None = None
+  ) -> Any:
+    _check_sequence_length(examples, sequence_length or {})
+    return dataset.map(
+      lambda example: {
+        name: tf.ensure_shape(example[name], shape)
+        for name, shape in shapes.items()
+      }
+    )
+
+  return check
 
 
 def _check_sequence_length(

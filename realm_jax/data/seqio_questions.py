@@ -1,14 +1,13 @@
-"""Question files as seqio tasks: examples and metrics (adapter)."""
+"""Question files as seqio tasks (adapter)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from realm_jax.data.examples import Example, Lengths
 from realm_jax.data.qa import load_questions
-from realm_jax.data.qa_examples import qa_examples
+from realm_jax.data.qa_examples import qa_examples, question_shapes
 from realm_jax.data.seqio_pipeline import RAW, TaskExamples
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
@@ -69,59 +68,15 @@ def question_task(
       'is_regex': np.array(question.is_regex, np.int32),
     }
 
-  some = next(iter(examples.values())).rows(0)
+  shapes = question_shapes(lengths)
   extra = {QUESTION_TEXT: (), ANSWER_TEXTS: (num_texts,), 'is_regex': ()}
   return TaskExamples(
     name,
     {split: np.arange(len(loaded)) for split, loaded in questions.items()},
     make,
-    shapes={key: array.shape for key, array in some.items() if array.ndim},
-    extra_shapes={**extra, 'row': (), 'question_lens': ()},
+    shapes={key: shape for key, shape in shapes.items() if shape},
+    extra_shapes={
+      **extra,
+      **{key: shape for key, shape in shapes.items() if not shape},
+    },
   )
-
-
-def postprocess_answers(
-  output: Any, example: Mapping[str, Any], is_target: bool
-) -> Any:
-  """What seqio hands to answer_metrics.
-
-  Args:
-    output: a predicted answer, a string; of no use for a target.
-    example: of a question task.
-    is_target: whether the right answers are asked for.
-
-  Returns:
-    {'answers': the right answers, 'is_regex': bool} for a target, else output.
-  """
-  if not is_target:
-    return output
-  return {
-    'answers': [text.decode('utf-8') for text in example[ANSWER_TEXTS] if text],
-    'is_regex': bool(example['is_regex']),
-  }
-
-
-def answer_metrics(
-  targets: Sequence[Mapping[str, Any]], predictions: Sequence[str]
-) -> dict[str, float]:
-  """Exact match and F1 as a seqio metric function, both between 0 and 1.
-
-  Predict text, cut out of the block, where you can: token ids are decoded to
-  lower case with spaces around punctuation, and so 'u . s .' is not 'U.S.'.
-
-  Args:
-    targets: of postprocess_answers.
-    predictions: an answer to each.
-
-  Returns:
-    'em' over all questions (a regular expression must fit at the start, as in
-    the official evaluation); 'f1' over those without expressions, if any.
-  """
-  # A layer above this one, but seqio has metrics beside the data.
-  from realm_jax.eval.answers import f1, is_right
-
-  pairs = list(zip(targets, predictions, strict=True))
-  right = [is_right(p, t['answers'], t['is_regex']) for t, p in pairs]
-  overlaps = [f1(p, t['answers']) for t, p in pairs if not t['is_regex']]
-  metrics = {'em': float(np.mean(right))}
-  return metrics | ({'f1': float(np.mean(overlaps))} if overlaps else {})

@@ -4,12 +4,17 @@
     realm_random_span    with a random span masked
     realm_random_token   with 15 % of the pieces masked
     realm_ict            sentences and their blocks
-    openqa               questions and answers
-    realm_masked         mixture of the first three, at equal rates
+    openqa               questions and answers; also openqa_nq, openqa_webq, ...
+    realm_masked         mixture of the three masked ones, at equal rates
+    openqa_all           mixture of the question tasks, all questions alike
 
 Examples come from the numpy functions that the trainer reads through Grain
 (MaskedSentences, InverseCloze, QAExamples), a function of seed, epoch and
 sentence each; so both see the same ones, whatever the order and the shards.
+seqio_converters makes batches of them.
+
+seqio's own tool caches them, `seqio_cache_tasks --module_import=MODULE`, where
+MODULE is one of yours that calls register_tasks: see seqio_caching.
 """
 
 import re
@@ -28,18 +33,14 @@ from realm_jax.data.examples import (
   masked_shapes,
   split_sentences,
 )
-from realm_jax.data.seqio_pipeline import (
-  Shapes,
-  TaskExamples,
-  make_features,
-  make_preprocessor,
-  make_source,
-)
-from realm_jax.data.seqio_questions import (
+from realm_jax.data.seqio_caching import cacheable_task
+from realm_jax.data.seqio_metrics import (
   answer_metrics,
   postprocess_answers,
-  question_task,
+  retrieval_metrics,
 )
+from realm_jax.data.seqio_pipeline import Shapes, TaskExamples, make_features
+from realm_jax.data.seqio_questions import question_task
 from realm_jax.data.seqio_vocabulary import wordpiece_vocabulary
 from realm_jax.errors import UserError
 from realm_jax.optional import require
@@ -52,6 +53,12 @@ MASKED_TASKS = {
 ICT_TASK = 'realm_ict'
 QUESTION_TASK = 'openqa'
 MASKED_MIXTURE = 'realm_masked'
+QUESTION_MIXTURE = 'openqa_all'
+
+_QUESTION_SETTINGS = {
+  'postprocess_fn': postprocess_answers,
+  'metric_fns': (answer_metrics, retrieval_metrics),
+}
 
 QuestionFiles = str | Path | Mapping[str, str | Path]
 
@@ -64,13 +71,15 @@ def register_tasks(
   prefix: str = '',
   num_held_out: int = 512,
 ) -> list[str]:
-  """Registers tasks over a corpus, and the mixture of its masked sentences.
+  """Registers tasks over a corpus and question files, and their mixtures.
 
   The sentence tasks have splits train and validation, the held-out sentences
   of split_sentences; for the question tasks see question_task. Every feature
   has a fixed shape that lengths decides, not seqio's sequence_length. Shuffled,
   a task visits all its examples in a new order in every epoch. A mixture that
-  is not repeated ends with the first of its tasks that does.
+  is not repeated ends with the first of its tasks that does. That of the
+  questions is there if there are two question tasks or more; each is drawn from
+  as often as it has questions, to train on where it has a split train.
 
   Tasks that this function registered before under the same names are replaced,
   and mixtures that were made of those keep them: register such mixtures anew.
@@ -88,55 +97,64 @@ def register_tasks(
       is told the same number.
 
   Returns:
-    The names registered, the mixture last.
+    The names registered, mixtures last.
 
   Raises:
     ImportError: seqio is not installed.
     FileNotFoundError: there is no such corpus or question file.
     UserError: the corpus has no salient spans, a question file is bad, or a
-      name is no seqio name or belongs to a task that is not ours. Nothing is
-      registered then.
+      name is no seqio name, there twice, or belongs to a task that is not ours.
+      Nothing is registered then.
   """
   seqio = require('seqio', 'data')
   corpus = Corpus.open(corpus_folder)
-  all_examples = [
-    *_sentence_tasks(corpus, lengths, seed, num_held_out),
-    *_question_tasks(corpus, lengths, questions or {}),
-  ]
-  names = [prefix + examples.name for examples in all_examples]
-  _check_names(seqio, [*names, prefix + MASKED_MIXTURE])
+  sentence_tasks = _sentence_tasks(corpus, lengths, seed, num_held_out)
+  question_tasks = _question_tasks(corpus, lengths, questions or {})
+  # name of a mixture -> name of a task -> rate
+  mixtures = {MASKED_MIXTURE: dict.fromkeys(MASKED_TASKS, 1.0)}
+  if len(question_tasks) > 1:
+    mixtures[QUESTION_MIXTURE] = {
+      examples.name: _num_questions(examples) for examples in question_tasks
+    }
+  tasks = {t.name: t for t in [*sentence_tasks, *question_tasks]}
+  names = [prefix + name for name in [*tasks, *mixtures]]
+  _check_names(seqio, names)
   vocabulary = wordpiece_vocabulary(corpus.wordpiece)
   here = seqio.SourceInfo(file_path=__file__)
-  tasks = {
-    examples.name: seqio.Task(
-      name,
-      source=make_source(examples),
-      preprocessors=[make_preprocessor(examples)],
+  for name, examples in tasks.items():
+    task = cacheable_task(
+      prefix + name,
+      examples,
       output_features=make_features(vocabulary, examples.shapes),
-      postprocess_fn=postprocess_answers if examples.extra_shapes else None,
-      metric_fns=[answer_metrics] if examples.extra_shapes else None,
       source_info=here,
+      **(_QUESTION_SETTINGS if name.startswith(QUESTION_TASK) else {}),
     )
-    for name, examples in zip(names, all_examples, strict=True)
-  }
-  mixture = seqio.Mixture(
-    prefix + MASKED_MIXTURE,
-    [(tasks[name], 1.0) for name in MASKED_TASKS],
-    source_info=here,
-  )
-  for task in tasks.values():
-    _replace(seqio.TaskRegistry, task)
-  _replace(seqio.MixtureRegistry, mixture)
-  return [*names, mixture.name]
+    _replace(seqio, seqio.TaskRegistry, task)
+  for name, rates in mixtures.items():
+    parts = [(prefix + part, rate) for part, rate in rates.items()]
+    mixture = seqio.Mixture(prefix + name, parts, source_info=here)
+    _replace(seqio, seqio.MixtureRegistry, mixture)
+  return names
 
 
-def _replace(registry: Any, provider: Any) -> None:
-  registry.remove(provider.name)
+def _replace(seqio: ModuleType, registry: Any, provider: Any) -> None:
+  for either in (seqio.TaskRegistry, seqio.MixtureRegistry):
+    either.remove(provider.name)
   registry.add_provider(provider.name, provider)
+
+
+def _num_questions(examples: TaskExamples) -> float:
+  ids = examples.ids
+  return float(len(ids.get('train', next(iter(ids.values())))))
 
 
 def _check_names(seqio: ModuleType, names: Sequence[str]) -> None:
   for name in names:
+    if names.count(name) > 1:
+      raise UserError(
+        f'{name!r} would be the name of a task and of a mixture. Call these '
+        'questions something else.'
+      )
     if not re.fullmatch(r'[\w.:#]+', name):
       raise UserError(
         f'{name!r} cannot be the name of a seqio task: expected letters, '

@@ -11,7 +11,7 @@ from realm_jax.answer_matching import right_spans
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Example, Lengths
 from realm_jax.data.featurize import Ragged, query_inputs
-from realm_jax.index.exact import ExactIndex
+from realm_jax.index.api import Index
 from realm_jax.models.inference import SpanReading, make_embed, make_read_spans
 from realm_jax.models.realm import Realm, RealmConfig
 from realm_jax.train.qa_source import read_inputs
@@ -73,7 +73,7 @@ class Answerer:
     model: RealmConfig,
     params: Any,
     corpus: Corpus,
-    index: ExactIndex,
+    index: Index,
     lengths: Lengths,
   ):
     """Keeps its arguments."""
@@ -122,9 +122,7 @@ class Answerer:
       self._corpus.wordpiece,
     )
     query_embeds = np.asarray(self._embed(self._params, query))
-    embeds = np.asarray(
-      self._index.block_embeds[np.maximum(block_ids, 0)], np.float32
-    )
+    embeds = np.asarray(self._index.embeds(block_ids))
     scores = np.einsum('bd,bnd->bn', query_embeds, embeds)
     return np.where(block_ids == NULL_BLOCK_ID, -1e4, scores).astype(np.float32)
 

@@ -7,13 +7,18 @@ from pathlib import Path
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
-from realm_jax.index.exact import ExactIndex, empty_index
+from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.index.snapshot import Snapshot
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
 from realm_jax.refresh.snapshots import SnapshotMaker
-from realm_jax.train.run_folder import LoadedRun, index_folder, load_run
+from realm_jax.train.run_folder import (
+  LoadedRun,
+  index_folder,
+  known_snapshots,
+  load_run,
+)
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,18 @@ class System:
   retriever: Retriever
 
 
-def open_system(run: str, corpus: str | None = None) -> System:
+def open_system(
+  run: str, corpus: str | None = None, index: IndexConfig | None = None
+) -> System:
   """Opens a finished run with its corpus.
 
-  Its index is made of its final parameters and kept in the run's folder; that
-  of a closed-book run stays empty.
+  Its snapshot is made of its final parameters and kept in the run's folder; a
+  closed-book run has none.
 
   Args:
     run: folder of a finished run.
     corpus: folder of the corpus; None for the one it was trained on.
+    index: what to search with.
 
   Raises:
     FileNotFoundError: no such run or corpus.
@@ -52,12 +60,15 @@ def open_system(run: str, corpus: str | None = None) -> System:
   opened = Corpus.open(corpus) if corpus else _own_corpus(loaded)
   loaded.check_vocabulary(opened)
   lengths = Lengths(**loaded.settings['lengths'])
-  if loaded.stage == 'closed_book':
-    index = empty_index(opened.num_blocks, loaded.model.embed_dim)
-  else:
-    index = ExactIndex(run_snapshot(loaded, opened, lengths).block_embeds)
+  snapshot = None
+  if loaded.stage != 'closed_book':
+    snapshot = run_snapshot(loaded, opened, lengths)
   retriever = Retriever(
-    make_embed(loaded.model, Realm.embed_queries), opened, index, lengths
+    make_embed(loaded.model, Realm.embed_queries),
+    opened,
+    lengths,
+    index,
+    snapshot,
   )
   return System(loaded, opened, lengths, retriever)
 
@@ -93,10 +104,15 @@ def run_snapshot(
 ) -> Snapshot:
   """The embeddings of a corpus under a run's final parameters.
 
-  Made once for each corpus, and kept in the run's folder.
+  Made once for each corpus, and kept in the run's folder. Blocks that another
+  corpus has as well are embedded once.
   """
-  maker = SnapshotMaker(
-    make_embed(run.model, Realm.embed_documents), corpus, lengths, on_progress
-  )
   folder = index_folder(run.path, corpus.fingerprint)
+  maker = SnapshotMaker(
+    make_embed(run.model, Realm.embed_documents),
+    corpus,
+    lengths,
+    on_progress,
+    known_snapshots(run.path),
+  )
   return maker.snapshot(folder, run.params, run.num_steps)[0]

@@ -1,245 +1,441 @@
-"""Exact maximum inner product search on one device, by group maxima.
+"""Exact maximum inner product search in JAX, on one device or over a mesh.
 
-`matmul` and `top_k` over all scores needs a [batch, num_blocks] matrix and a
-slow selection over its long rows. Instead:
+`matmul` and `top_k` over all scores needs a [batch, capacity] matrix and a slow
+selection over its long rows. Instead:
 
-1. scan over tiles of the table; of each group of `group_size` neighbouring rows
-   keep only the largest score: [batch, capacity / group_size];
+1. of each group of neighbouring rows keep only the largest score, tile by tile
+   (group_maxima.py): [num_groups, batch];
 2. take the k groups with the largest maxima. The k best rows lie inside them:
    a row outside would be beaten by one row in each of k groups;
-3. score the k * group_size rows of those groups again and take the best k.
+3. score the rows of those groups again, in float32, and take the best k.
 
-The table is an argument of every jitted function, padded to a static capacity,
-so adding, removing, refreshing or swapping blocks never compiles anything, and
-a refresh cannot be missed by a table baked into a compiled function.
+A few queries are limited by reading the table, and for a large k the rows of k
+groups are too many to be read again: there all scores are kept, and only the
+selection goes by groups.
+
+    from realm_jax.index import exact
+    scores, block_ids = exact.search(query_embeds, block_embeds, k=8)
+
+Groups and rows are kept in ascending order, and `top_k` prefers what comes
+first, so that ties go to the lower id in every form and on any mesh.
 """
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from realm_jax.checks import check_shapes
-from realm_jax.errors import UserError
+from realm_jax.index.group_maxima import (
+  Queries,
+  convert_queries,
+  group_maxima,
+  live_scores,
+  score_rows,
+)
+from realm_jax.index.pallas_group_maxima import kernel_applies, kernel_maxima
+from realm_jax.index.table import Table
 from realm_jax.types import NULL_BLOCK_ID, Array, SearchResult
 
-# Rows a tile and rows a group: a [tile, batch] float32 score tile stays inside
-# a CPU core's L2 cache, and k groups stay few enough to be gathered.
-TILE_SIZE = 1024
-GROUP_SIZE = 32
-
-# Below these the plain form is limited by memory bandwidth already, above them
-# gathering k groups costs more than selecting among all scores.
-_MIN_BATCH = 16
-_MAX_K = 500
+# Where the first pass is not in float32, so many more groups (or rows, where
+# scores are kept) are scored again: rounding moves some across the border.
+_SPARE_GROUPS = 8
+_SPARE_ROWS = 64
 
 
-def padded_capacity(num_blocks: int) -> int:
-  """Rows of a table that holds num_blocks: the next multiple of a tile."""
-  return max(1, -(-num_blocks // TILE_SIZE)) * TILE_SIZE
+# With fewer groups than this for each of k, selecting twice gains nothing.
+_MIN_GROUPS_PER_K = 8
 
 
-def _scores(block_embeds: Array, query_embeds: Array) -> jax.Array:
-  """Inner products in float32: [num_rows, batch]."""
-  return jnp.einsum(
-    'id,bd->ib',
-    block_embeds,
-    query_embeds.astype(block_embeds.dtype),
-    preferred_element_type=jnp.float32,
-    precision=jax.lax.Precision.HIGHEST,
+class Plan(NamedTuple):
+  """How a search is done: all static.
+
+  Attributes:
+    form: 'groups' scores the best groups again; 'scores' keeps all scores;
+      'approximate' is lax.approx_max_k.
+    group_size: neighbouring rows of which one maximum is kept.
+    tile_size: rows scored at a time, of form 'groups'.
+    queries_at_once: queries of which scores or groups are held at a time.
+    kernel: make the group maxima with the Pallas kernel.
+    recall_target: of form 'approximate'.
+  """
+
+  form: str
+  group_size: int
+  tile_size: int
+  queries_at_once: int
+  kernel: bool = False
+  recall_target: float = 1.0
+
+
+class _Limits(NamedTuple):
+  """What was measured to be best, by platform: see experiments/index.
+
+  Attributes:
+    group_size: as in Plan.
+    min_batch: below it, form 'scores'.
+    max_k: above it, form 'scores'.
+    tile_bytes: scores of a tile: a CPU's caches hold them next to the rows; an
+      accelerator wants few large calls.
+    score_bytes: scores that form 'scores' holds at a time.
+    group_bytes: rows of groups that are scored again at a time.
+  """
+
+  group_size: int
+  min_batch: int
+  max_k: int
+  tile_bytes: int
+  score_bytes: int
+  group_bytes: int
+
+
+_LIMITS = {
+  'cpu': _Limits(32, 16, 500, 4 << 20, 1 << 30, 1 << 20),
+  'gpu': _Limits(128, 1, 500, 32 << 20, 4 << 30, 256 << 20),
+  'tpu': _Limits(128, 16, 500, 64 << 20, 1 << 30, 64 << 20),
+}
+_MIN_TILE, _MAX_CPU_TILE = 1024, 8192
+
+
+def plan_search(
+  batch: int,
+  k: int,
+  table: Table,
+  device: jax.Device | None = None,
+  recall_target: float = 1.0,
+) -> Plan:
+  """Chooses the form of a search and its sizes.
+
+  Args:
+    batch: queries.
+    k: blocks a query.
+    table: arrays or their shapes; what one device holds.
+    device: the kind of device; None for the default one.
+    recall_target: below 1 a TPU selects with lax.approx_max_k, which its
+      hardware is fast at; elsewhere that is no faster and is not used.
+  """
+  device = device or jax.local_devices()[0]
+  platform = device.platform
+  limits = _LIMITS.get(platform, _LIMITS['gpu'])
+  capacity, embed_dim = table.rows.shape
+  group_size = limits.group_size
+  num_groups = -(-capacity // group_size)
+  few_queries = batch < limits.min_batch
+  if recall_target < 1 and platform == 'tpu':
+    form = 'approximate'
+  elif few_queries or k > min(limits.max_k, num_groups // 2 - _SPARE_GROUPS):
+    form = 'scores'
+  else:
+    form = 'groups'
+  tile = limits.tile_bytes // (4 * batch) // group_size * group_size
+  if platform == 'cpu':
+    tile = min(tile, _MAX_CPU_TILE)
+  held, each = (
+    (limits.group_bytes, 4 * (k + _SPARE_GROUPS) * group_size * embed_dim)
+    if form == 'groups'
+    else (limits.score_bytes, 4 * capacity)
+  )
+  return Plan(
+    form,
+    group_size,
+    max(tile, _MIN_TILE),
+    max(1, min(batch, held // max(each, 1))),
+    form == 'groups'
+    and kernel_applies(
+      platform,
+      batch,
+      group_size,
+      table,
+      getattr(device, 'compute_capability', None),
+    ),
+    recall_target,
   )
 
 
-def _group_maxima(
-  query_embeds: Array, block_embeds: Array, num_blocks: Array
-) -> jax.Array:
-  """Largest score in each group of rows: [num_groups, batch] float32."""
-  capacity, embed_dim = block_embeds.shape
-  tiles = block_embeds.reshape(capacity // TILE_SIZE, TILE_SIZE, embed_dim)
-  # First row of each tile.
-  offsets = jnp.arange(0, capacity, TILE_SIZE)
-
-  def tile_maxima(_, tile_and_offset):
-    tile, offset = tile_and_offset
-    # [tile, batch]; documents first, so that the maximum vectorises over batch.
-    scores = _scores(tile, query_embeds)
-    real = offset + jnp.arange(TILE_SIZE) < num_blocks
-    scores = jnp.where(real[:, None], scores, -jnp.inf)
-    return None, scores.reshape(TILE_SIZE // GROUP_SIZE, GROUP_SIZE, -1).max(1)
-
-  _, maxima = jax.lax.scan(tile_maxima, None, (tiles, offsets))
-  return maxima.reshape(capacity // GROUP_SIZE, -1)
-
-
-def _best_of_groups(
-  query_embed: Array,
-  groups: Array,
-  block_embeds: Array,
-  num_blocks: Array,
-  k: int,
-) -> tuple[jax.Array, jax.Array]:
-  """The k best rows of some groups for one query: scores and ids, [k] each."""
-  # Ascending, so that ties go to the lower block id.
-  # [k, group_size]
-  rows = (jnp.sort(groups) * GROUP_SIZE)[:, None] + jnp.arange(GROUP_SIZE)[None]
-  rows = rows.reshape(-1)
-  scores = _scores(block_embeds[rows], query_embed[None, :])[:, 0]
-  scores = jnp.where(rows < num_blocks, scores, -jnp.inf)
-  best_scores, best = jax.lax.top_k(scores, k)
-  return best_scores, rows[best]
-
-
-@functools.partial(jax.jit, static_argnames='k')
 def search(
-  query_embeds: Array, block_embeds: Array, num_blocks: Array, k: int
+  query_embeds: Array,
+  block_embeds: Array | Table,
+  k: int,
+  *,
+  mesh: Mesh | None = None,
+  query_axes: tuple[str, ...] = (),
+  recall_target: float = 1.0,
+  plan: Plan | None = None,
 ) -> SearchResult:
   """The k blocks with the largest inner products.
 
+  May be called inside a jitted function, which then takes the table as an
+  argument: captured, it would be baked in.
+
   Args:
     query_embeds: [batch, embed_dim] float.
-    block_embeds: [capacity, embed_dim] float; capacity a multiple of TILE_SIZE.
-    num_blocks: scalar int32; the rows from here on are padding.
-    k: how many; where it exceeds num_blocks the rest is -inf and -1.
+    block_embeds: [capacity, embed_dim] float32 or bfloat16, all rows in use; or
+      a table, of ExactIndex for example.
+    k: how many; where fewer rows are in use the rest is -inf and -1.
+    mesh: over all of whose axes the table's rows are spread; None where it is
+      on one device.
+    query_axes: axes of the mesh that queries are spread over; results then are
+      spread in the same way. Else every device has all of them.
+    recall_target: below 1, a TPU may miss some; see plan_search.
+    plan: how; None for what plan_search chooses.
 
   Returns:
     [batch, k] float32 scores and int32 ids, best first, ties to the lower id.
 
   Raises:
-    ValueError: k exceeds the capacity, or embed_dim differs.
+    ValueError: k exceeds the capacity, embed_dim differs, or an axis of the
+      mesh does not divide what is spread over it.
   """
+  table = (
+    block_embeds if isinstance(block_embeds, Table) else Table(block_embeds)
+  )
   sizes = check_shapes(
     query_embeds=(query_embeds, 'batch embed_dim'),
-    block_embeds=(block_embeds, 'capacity embed_dim'),
+    block_embeds=(table.rows, 'capacity embed_dim'),
   )
-  if k > sizes['capacity']:
-    raise ValueError(f'k is {k}, but the table has {sizes["capacity"]} rows.')
-  num_groups = sizes['capacity'] // GROUP_SIZE
-  if sizes['batch'] < _MIN_BATCH or k > min(_MAX_K, num_groups // 2):
-    # [batch, capacity]
-    scores = _scores(block_embeds, query_embeds).T
-    real = jnp.arange(sizes['capacity']) < num_blocks
-    scores = jnp.where(real[None, :], scores, -jnp.inf)
-    best_scores, block_ids = jax.lax.top_k(scores, k)
+  capacity = sizes['capacity']
+  if not 1 <= k <= capacity:
+    raise ValueError(
+      f'k is {k}, but the table has {capacity} rows: expected 1 to {capacity}.'
+    )
+  num_shards = mesh.size if mesh else 1
+  if capacity % num_shards:
+    raise ValueError(
+      f'The table has {capacity} rows, which do not spread evenly over '
+      f'{num_shards} devices. Pad it, as ExactIndex does.'
+    )
+  if plan is None:
+    # What one device holds, and can return.
+    rows_here = capacity // num_shards
+    shard = jax.tree.map(
+      lambda array: jax.ShapeDtypeStruct(
+        (rows_here, *array.shape[1:]), array.dtype
+      ),
+      table,
+    )
+    plan = plan_search(
+      sizes['batch'], min(k, rows_here), shard, recall_target=recall_target
+    )
+  if mesh is not None:
+    # Where they lie so already, this does nothing.
+    query_embeds = jax.device_put(
+      query_embeds, NamedSharding(mesh, _spread(query_axes))
+    )
+    table = jax.device_put(table, NamedSharding(mesh, P(mesh.axis_names)))
+  return _search(query_embeds, table, k, plan, mesh, query_axes)
+
+
+def _spread(axes: tuple[str, ...]) -> P:
+  return P(axes) if axes else P()
+
+
+@functools.partial(jax.jit, static_argnames=('k', 'plan', 'mesh', 'query_axes'))
+def _search(
+  query_embeds: Array,
+  table: Table,
+  k: int,
+  plan: Plan,
+  mesh: Mesh | None,
+  query_axes: tuple[str, ...],
+) -> SearchResult:
+  if mesh is None:
+    scores, block_ids = _search_shard(query_embeds, table, k, plan)
   else:
-    maxima = _group_maxima(query_embeds, block_embeds, num_blocks)
-    # [batch, k] groups
-    _, groups = jax.lax.top_k(maxima.T, k)
-    best_scores, block_ids = jax.lax.map(
-      lambda query: _best_of_groups(
-        query[0], query[1], block_embeds, num_blocks, k
+    axes = mesh.axis_names
+
+    def search_shard(
+      query_embeds: jax.Array, table: Table
+    ) -> tuple[jax.Array, jax.Array]:
+      if query_axes:
+        query_embeds = jax.lax.all_gather(query_embeds, query_axes, tiled=True)
+      rows_here = table.rows.shape[0]
+      scores, row_ids = _search_shard(
+        query_embeds, table, min(k, rows_here), plan
+      )
+      block_ids = row_ids + jax.lax.axis_index(axes) * rows_here
+      # [batch, num_shards * local_k]; shards ascend, and so do tied ids.
+      scores, block_ids = jax.lax.all_gather(
+        (scores, block_ids), axes, axis=1, tiled=True
+      )
+      scores, best = jax.lax.top_k(scores, k)
+      block_ids = jnp.take_along_axis(block_ids, best, axis=1)
+      if query_axes:
+        number = jax.lax.axis_index(query_axes)
+        size = scores.shape[0] // jax.lax.axis_size(query_axes)
+        scores, block_ids = (
+          jax.lax.dynamic_slice_in_dim(array, number * size, size)
+          for array in (scores, block_ids)
+        )
+      return scores, block_ids
+
+    spread = _spread(query_axes)
+    scores, block_ids = jax.shard_map(
+      search_shard,
+      mesh=mesh,
+      in_specs=(spread, P(axes)),
+      out_specs=(spread, spread),
+      check_vma=False,
+    )(query_embeds, table)
+  block_ids = jnp.where(jnp.isneginf(scores), NULL_BLOCK_ID, block_ids)
+  return SearchResult(scores, block_ids.astype(jnp.int32))
+
+
+def _search_shard(
+  query_embeds: Array, table: Table, k: int, plan: Plan
+) -> tuple[jax.Array, jax.Array]:
+  """Scores and row ids of the k best rows of one device: [batch, k] each."""
+  queries = convert_queries(query_embeds, table)
+  if plan.form == 'groups':
+    maxima = (
+      kernel_maxima(queries, table, plan.group_size)
+      if plan.kernel
+      else group_maxima(queries, table, plan.group_size, plan.tile_size)
+    )
+    num_groups = k + (0 if table.full is None else _SPARE_GROUPS)
+    _, groups = top_k_by_groups(maxima.T, num_groups, plan.group_size)
+    return _map_queries(
+      lambda query, groups: _best_of_groups(
+        query, groups, table, k, plan.group_size
       ),
       (query_embeds, groups),
+      plan.queries_at_once,
     )
-  block_ids = jnp.where(jnp.isneginf(best_scores), NULL_BLOCK_ID, block_ids)
-  return SearchResult(best_scores, block_ids.astype(jnp.int32))
+  return _map_chunks(
+    lambda query_embeds, queries: _best_of_scores(
+      query_embeds, queries, table, k, plan
+    ),
+    (query_embeds, queries),
+    plan.queries_at_once,
+  )
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _write_rows(table: Array, rows: Array, block_embeds: Array) -> jax.Array:
-  return table.at[rows].set(block_embeds.astype(table.dtype))
+def top_k_by_groups(
+  values: Array, k: int, group_size: int
+) -> tuple[jax.Array, jax.Array]:
+  """lax.top_k over long rows: selects among maxima of groups first.
 
+  Args:
+    values: [batch, length] float.
+    k: at most length.
+    group_size: neighbours of which one maximum is looked at.
 
-def _check_finite(block_ids: np.ndarray, block_embeds: Array) -> None:
-  """Raises UserError if an embedding is not finite, naming its block."""
-  finite = np.asarray(jnp.isfinite(jnp.asarray(block_embeds)).all(axis=1))
-  if not finite.all():
-    raise UserError(
-      f'The embedding of block {block_ids[np.argmin(finite)]} is not finite: '
-      'the parameters that made it have diverged. Lower the learning rate.'
-    )
-
-
-class ExactIndex:
-  """A table of block embeddings that can be searched, updated and swapped.
-
-  Attributes:
-    block_embeds: [capacity, embed_dim]; the table.
-    num_blocks: rows in use.
-    index_step: training step of the parameters that made the embeddings.
+  Returns:
+    [batch, k] values and int32 positions; ties to the lower position. Where
+    fewer than k values are above -inf, positions may lie at or beyond length.
   """
+  batch, length = values.shape
+  num_groups = -(-length // group_size)
+  if k > num_groups // _MIN_GROUPS_PER_K:
+    return jax.lax.top_k(values, k)
+  padding = ((0, 0), (0, num_groups * group_size - length))
+  # [batch, num_groups, group_size]
+  grouped = jnp.pad(values, padding, constant_values=-jnp.inf).reshape(
+    batch, num_groups, group_size
+  )
+  _, groups = jax.lax.top_k(grouped.max(axis=2), k)
+  groups = jnp.sort(groups, axis=1)
+  chosen = jnp.take_along_axis(grouped, groups[:, :, None], axis=1)
+  best_values, places = jax.lax.top_k(chosen.reshape(batch, -1), k)
+  best_groups = jnp.take_along_axis(groups, places // group_size, axis=1)
+  return best_values, best_groups * group_size + places % group_size
 
-  def __init__(self, block_embeds: Array, index_step: int = 0):
-    """Builds the index.
 
-    Args:
-      block_embeds: [num_blocks, embed_dim] float32 or bfloat16.
-      index_step: see Attributes.
-    """
-    num_blocks, embed_dim = block_embeds.shape
-    if num_blocks == 0:
-      raise UserError('There are no block embeddings: the corpus is empty.')
-    self.num_blocks = num_blocks
-    self.block_embeds = jnp.zeros(
-      (padded_capacity(num_blocks), embed_dim), block_embeds.dtype
+def _best_of_groups(
+  query_embed: Array, groups: Array, table: Table, k: int, group_size: int
+) -> tuple[jax.Array, jax.Array]:
+  """The k best rows of some groups for one query: scores and ids, [k] each."""
+  # Ascending, so that ties go to the lower id. [num_groups * group_size]
+  row_ids = (
+    jnp.sort(groups)[:, None] * group_size + jnp.arange(group_size)[None]
+  )
+  row_ids = row_ids.reshape(-1)
+  scores = _score_again(query_embed, row_ids, table)
+  best_scores, best = jax.lax.top_k(scores, k)
+  return best_scores, row_ids[best]
+
+
+def _score_again(query_embed: Array, row_ids: Array, table: Table) -> jax.Array:
+  """Scores of some rows in float32; -inf at those without a block: [num_rows].
+
+  Rows at or beyond the capacity have no block.
+  """
+  capacity = table.rows.shape[0]
+  inside = row_ids < capacity
+  row_ids = jnp.minimum(row_ids, capacity - 1)
+  if table.full is not None or table.scales is None:
+    rows = (table.rows if table.full is None else table.full)[row_ids]
+    query = Queries(query_embed[None].astype(rows.dtype))
+    scores = score_rows(query, rows, None)[:, 0]
+  else:
+    query = convert_queries(query_embed[None], table)
+    scores = score_rows(query, table.rows[row_ids], table.scales[row_ids])[:, 0]
+  if table.live is not None:
+    inside &= table.live[row_ids]
+  return jnp.where(inside, scores, -jnp.inf)
+
+
+def _best_of_scores(
+  query_embeds: Array, queries: Queries, table: Table, k: int, plan: Plan
+) -> tuple[jax.Array, jax.Array]:
+  """The k best rows from all scores of some queries: [batch, k] each."""
+  # [batch, capacity]
+  scores = live_scores(queries, table).T
+  fetched = k
+  if table.full is not None:
+    fetched = min(k + max(_SPARE_ROWS, k // 4), scores.shape[1])
+  if plan.form == 'approximate':
+    best_scores, row_ids = jax.lax.approx_max_k(
+      scores, fetched, recall_target=plan.recall_target
     )
-    self.swap(block_embeds, index_step)
+  else:
+    best_scores, row_ids = top_k_by_groups(scores, fetched, plan.group_size)
+  if table.full is None:
+    return best_scores, row_ids
 
-  def swap(self, block_embeds: Array, index_step: int) -> None:
-    """Replaces all embeddings; as many as fit into the capacity.
+  def best_again(
+    query_embed: jax.Array, row_ids: jax.Array, scores: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    # Ascending again for ties; -inf marks rows that were no block's before.
+    order = jnp.argsort(row_ids)
+    row_ids = row_ids[order]
+    again = _score_again(query_embed, row_ids, table)
+    again = jnp.where(jnp.isneginf(scores[order]), -jnp.inf, again)
+    best_scores, best = jax.lax.top_k(again, k)
+    return best_scores, row_ids[best]
 
-    Args:
-      block_embeds: [num_blocks, embed_dim] float.
-      index_step: training step of the parameters that made them.
-
-    Raises:
-      UserError: an embedding is not finite, or the capacity is too small.
-    """
-    capacity, embed_dim = self.block_embeds.shape
-    num_blocks = block_embeds.shape[0]
-    if block_embeds.shape[1] != embed_dim or num_blocks > capacity:
-      raise UserError(
-        f'The new embeddings have shape {tuple(block_embeds.shape)}, the '
-        f'index holds up to {capacity} of width {embed_dim}. Build a new index.'
-      )
-    _check_finite(np.arange(num_blocks), block_embeds)
-    padding = ((0, capacity - num_blocks), (0, 0))
-    self.block_embeds = jnp.pad(
-      jnp.asarray(block_embeds, self.block_embeds.dtype), padding
-    )
-    self.num_blocks = num_blocks
-    self.index_step = index_step
-
-  def update(self, rows: Array, block_embeds: Array) -> None:
-    """Replaces some embeddings in place.
-
-    Args:
-      rows: [num_rows] int; block ids.
-      block_embeds: [num_rows, embed_dim] float.
-
-    Raises:
-      ValueError: a row is no block's.
-      UserError: an embedding is not finite.
-    """
-    ids = np.asarray(rows)
-    if ids.size and not (ids.min() >= 0 and ids.max() < self.num_blocks):
-      raise ValueError(
-        f'rows lie in [{ids.min()}, {ids.max()}], expected 0 to '
-        f'{self.num_blocks - 1}.'
-      )
-    _check_finite(ids, block_embeds)
-    self.block_embeds = _write_rows(self.block_embeds, rows, block_embeds)
-
-  def check_k(self, k: int) -> None:
-    """Raises UserError if the index holds fewer than k blocks."""
-    if k > self.num_blocks:
-      raise UserError(
-        f'{k} blocks a query were asked for, but the index holds '
-        f'{self.num_blocks}. Ask for fewer, or prepare a larger corpus.'
-      )
-
-  def search(self, query_embeds: Array, k: int) -> SearchResult:
-    """The k best blocks of each query: see `search`.
-
-    Raises:
-      UserError: the index holds fewer than k blocks.
-    """
-    self.check_k(k)
-    return search(
-      query_embeds, self.block_embeds, jnp.int32(self.num_blocks), k
-    )
+  return _map_queries(best_again, (query_embeds, row_ids, best_scores), 1)
 
 
-def empty_index(num_blocks: int, embed_dim: int) -> ExactIndex:
-  """An index to swap a snapshot into before it is searched."""
-  return ExactIndex(np.zeros((num_blocks, embed_dim), np.float32), -1)
+def _map_queries(
+  function: Callable, arrays: tuple, queries_at_once: int
+) -> tuple[jax.Array, jax.Array]:
+  """A function of one query over all queries, so many of them at once."""
+  return jax.lax.map(
+    lambda arguments: function(*arguments), arrays, batch_size=queries_at_once
+  )
+
+
+def _map_chunks(
+  function: Callable, arrays: tuple, queries_at_once: int
+) -> tuple[jax.Array, jax.Array]:
+  """A function of several queries over all of them, in equal parts."""
+  batch = jax.tree.leaves(arrays)[0].shape[0]
+  num_chunks = -(-batch // queries_at_once)
+  if num_chunks == 1:
+    return function(*arrays)
+  size = -(-batch // num_chunks)
+
+  def split(array: jax.Array) -> jax.Array:
+    rest = ((0, num_chunks * size - batch),) + ((0, 0),) * (array.ndim - 1)
+    return jnp.pad(array, rest).reshape(num_chunks, size, *array.shape[1:])
+
+  found = jax.lax.map(
+    lambda arguments: function(*arguments), jax.tree.map(split, arrays)
+  )
+  return jax.tree.map(
+    lambda array: array.reshape(-1, array.shape[-1])[:batch], found
+  )

@@ -8,7 +8,10 @@ import numpy as np
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import Ragged, query_inputs
-from realm_jax.index.exact import ExactIndex
+from realm_jax.index.api import Index
+from realm_jax.index.audit import Audit
+from realm_jax.index.config import IndexConfig
+from realm_jax.index.snapshot import Snapshot
 from realm_jax.types import SearchResult, TextInputs
 
 
@@ -17,22 +20,59 @@ class Retriever:
 
   Attributes:
     corpus: whose blocks the index holds.
-    index: what is searched.
     lengths: of queries.
+    recall: of the index at the last audit; None before the first.
   """
 
   def __init__(
     self,
     embed_queries: Callable,
     corpus: Corpus,
-    index: ExactIndex,
     lengths: Lengths,
+    config: IndexConfig | None = None,
+    snapshot: Snapshot | None = None,
   ):
-    """Keeps its arguments; embed_queries(params, inputs) -> embeddings."""
+    """Takes over what it is given.
+
+    Args:
+      embed_queries: embed_queries(params, inputs) -> embeddings.
+      corpus: whose blocks are searched.
+      lengths: query_len is used.
+      config: of the index.
+      snapshot: what to search; None until one is loaded.
+    """
     self._embed_queries = embed_queries
     self.corpus = corpus
-    self.index = index
     self.lengths = lengths
+    self.recall: float | None = None
+    self._config = config or IndexConfig()
+    self._audit = Audit(self._config.audit_every)
+    self._index: Index | None = None
+    if snapshot is not None:
+      self.load(snapshot)
+
+  def load(self, snapshot: Snapshot) -> None:
+    """Searches the blocks of a snapshot from now on."""
+    if self._index is None:
+      self._index = self._config.make(snapshot)
+    else:
+      self._index.swap(snapshot)
+
+  @property
+  def index(self) -> Index:
+    """What is searched.
+
+    Raises:
+      RuntimeError: nothing has been loaded.
+    """
+    if self._index is None:
+      raise RuntimeError('No snapshot has been loaded to search in.')
+    return self._index
+
+  @property
+  def index_step(self) -> int:
+    """Training step of the index; -1 if nothing has been loaded."""
+    return -1 if self._index is None else self._index.index_step
 
   def query_inputs(self, queries: Ragged) -> TextInputs:
     """Queries as the embedder reads them: [batch, query_len] each."""
@@ -51,5 +91,10 @@ class Retriever:
       k: blocks a query; fewer where the corpus is smaller.
     """
     k = min(k, self.index.num_blocks)
-    found = self.index.search(self._embed_queries(params, query), k)
-    return SearchResult(np.asarray(found.scores), np.asarray(found.block_ids))
+    query_embeds = self._embed_queries(params, query)
+    found = self.index.search(query_embeds, k)
+    found = SearchResult(np.asarray(found.scores), np.asarray(found.block_ids))
+    recall = self._audit(self.index, query_embeds, found)
+    if recall is not None:
+      self.recall = recall
+    return found

@@ -9,6 +9,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import bucket_len, document_inputs
 from realm_jax.index.snapshot import Snapshot
+from realm_jax.refresh.reuse import params_fingerprint
 from realm_jax.types import NULL_BLOCK_ID
 
 _BATCH_SIZE = 128
@@ -21,6 +22,7 @@ def embed_blocks(
   lengths: Lengths,
   index_step: int,
   on_progress: Callable[[int], None] = lambda num_done: None,
+  known: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Snapshot:
   """Embeds all blocks of a corpus, shortest first, so that little is padding.
 
@@ -31,16 +33,31 @@ def embed_blocks(
     lengths: document_len and multiple are used.
     index_step: training step of params.
     on_progress: called with the number of blocks done so far.
+    known: embeddings made before, [num_blocks, embed_dim] float32, and which
+      of them are there, [num_blocks] bool; those are not made again, and the
+      array is filled up and used.
 
   Returns:
     The snapshot; block_embeds is [num_blocks, embed_dim] float32.
   """
+  block_embeds, is_known = known or (None, np.zeros(corpus.num_blocks, bool))
+  num_known = int(is_known.sum())
   order = np.argsort(corpus.block_lens, kind='stable')
+  order = order[~is_known[order]]
   batches = [
     order[i : i + _BATCH_SIZE] for i in range(0, len(order), _BATCH_SIZE)
   ]
-  parts = []
-  for batch in batches:
+  last: tuple[np.ndarray, Any] | None = None
+
+  def keep(block_ids: np.ndarray, embeds: Any) -> None:
+    nonlocal block_embeds
+    embeds = np.asarray(embeds, np.float32)
+    if block_embeds is None:
+      shape = (corpus.num_blocks, embeds.shape[1])
+      block_embeds = np.empty(shape, np.float32)
+    block_embeds[block_ids] = embeds[: len(block_ids)]
+
+  for number, batch in enumerate(batches):
     # The last batch is filled up with null documents: one shape a length.
     block_ids = np.full(_BATCH_SIZE, NULL_BLOCK_ID, np.int64)
     block_ids[: len(batch)] = batch
@@ -49,10 +66,16 @@ def embed_blocks(
     inputs = document_inputs(
       corpus.gather(block_ids), corpus.wordpiece, lengths.multiple, length
     )
-    # Dispatched, not waited for: the host gathers the next batch meanwhile.
-    parts.append(embed(params, inputs))
-    on_progress(min(len(parts) * _BATCH_SIZE, corpus.num_blocks))
-  embeds = np.concatenate([np.asarray(part) for part in parts])
-  block_embeds = np.empty_like(embeds[: corpus.num_blocks])
-  block_embeds[order] = embeds[: corpus.num_blocks]
-  return Snapshot(block_embeds, index_step, corpus.fingerprint)
+    # Dispatched, not waited for: the host keeps the last batch and gathers the
+    # next one meanwhile.
+    embeds = embed(params, inputs)
+    if last is not None:
+      keep(*last)
+    last = batch, embeds
+    done = num_known + number * _BATCH_SIZE + len(batch)
+    on_progress(done)
+  if last is not None:
+    keep(*last)
+  return Snapshot(
+    block_embeds, index_step, corpus.fingerprint, params_fingerprint(params)
+  )

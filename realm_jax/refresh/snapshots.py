@@ -1,7 +1,8 @@
 """Snapshots of a run: made once, found again after a restart."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from realm_jax.errors import UserError
 from realm_jax.folders import is_whole
 from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
 from realm_jax.refresh.embed_blocks import embed_blocks
+from realm_jax.refresh.reuse import (
+  block_digests,
+  holds_embeds_of,
+  params_fingerprint,
+  reuse_embeds,
+)
 from realm_jax.types import TextInputs
 
 
@@ -25,12 +32,27 @@ class SnapshotMaker:
     corpus: Corpus,
     lengths: Lengths,
     on_progress: Callable[[int], None] = lambda num_done: None,
+    reuse_from: Sequence[Path] = (),
   ):
-    """Keeps its arguments; embed_documents(params, inputs) -> embeddings."""
+    """Keeps its arguments.
+
+    Args:
+      embed_documents: embed_documents(params, inputs) -> embeddings.
+      corpus: what to embed.
+      lengths: document_len and multiple are used.
+      on_progress: called with the number of blocks done so far.
+      reuse_from: folders of other snapshots; blocks that are in one made with
+        the same parameters are not embedded again.
+    """
     self._embed_documents = embed_documents
     self._corpus = corpus
     self._lengths = lengths
     self._on_progress = on_progress
+    self._reuse_from = reuse_from
+
+  @cached_property
+  def _digests(self) -> np.ndarray:
+    return block_digests(self._corpus, self._lengths)
 
   def embed(self, params: Any, documents: TextInputs) -> np.ndarray:
     """Embeddings of documents: [num_documents, embed_dim] float32."""
@@ -65,7 +87,21 @@ class SnapshotMaker:
       self._lengths,
       index_step,
       self._on_progress,
-    )
+      self._known(params),
+    )._replace(block_digests=self._digests)
     seconds = time.perf_counter() - start
     save_snapshot(folder, snapshot)
     return snapshot, seconds
+
+  def _known(self, params: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """What embed_blocks need not make; None where there is nothing."""
+    if not self._reuse_from:
+      return None
+    folders = [
+      folder
+      for folder in self._reuse_from
+      if holds_embeds_of(folder, params_fingerprint(params))
+    ]
+    if not folders:
+      return None
+    return reuse_embeds(folders, self._digests)

@@ -8,6 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from realm_jax.eval.answering import Answer, Document
+from realm_jax.index.config import IndexConfig
 from realm_jax.predictor import Predictor
 
 _NUM_WORDS = 8  # that stand for a title
@@ -19,6 +20,7 @@ def ask(
   *,
   corpus: str | None = None,
   num_read: int = 5,
+  index: IndexConfig | None = None,
   console: Console | None = None,
 ) -> list[Answer]:
   """Answers questions and shows where the answers stand.
@@ -28,6 +30,7 @@ def ask(
     questions: what to ask.
     corpus: folder of the corpus to search; None for the run's.
     num_read: blocks read for a question, 1 to the number of blocks.
+    index: what to search with.
     console: where to print; None for the terminal.
 
   Returns:
@@ -38,7 +41,7 @@ def ask(
     UserError: as Predictor.load and Predictor.ask.
   """
   console = console or Console()
-  predictor = Predictor.load(run, corpus, num_read)
+  predictor = Predictor.load(run, corpus, num_read, index)
   answers = predictor.ask_all(questions)
   for question, answer in zip(questions, answers, strict=True):
     show(question, answer, console)

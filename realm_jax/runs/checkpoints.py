@@ -21,8 +21,8 @@ from realm_jax.data.examples import Lengths
 from realm_jax.data.packing import check_entities
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
-from realm_jax.folders import check_kind, identify_file, is_whole
-from realm_jax.index.snapshot import write_snapshot
+from realm_jax.folders import check_kind, identify_file, is_whole, make_folder
+from realm_jax.index.snapshot import Snapshot, finish_snapshot, write_shard
 from realm_jax.models.realm import RealmConfig
 from realm_jax.runs.prepare import prepare
 from realm_jax.train.run_folder import (
@@ -247,13 +247,12 @@ def _save_block_embeds(
     ):
       yield files.read(BLOCK_EMBEDS, slice(start, start + _ROWS))
 
-  write_snapshot(
-    index_folder(run.path, corpus.fingerprint),
-    parts(),
-    (corpus.num_blocks, foreign.config.embed_dim),
-    index_step=0,
-    corpus_fingerprint=corpus.fingerprint,
-  )
+  shape = (corpus.num_blocks, foreign.config.embed_dim)
+  folder = make_folder(index_folder(run.path, corpus.fingerprint))
+  write_shard(folder, 0, 1, parts(), shape, 'float32')
+  # Theirs may be of other parameters than those beside them.
+  snapshot = Snapshot(None, corpus_fingerprint=corpus.fingerprint)
+  finish_snapshot(folder, snapshot, shape, 'float32')
 
 
 def export_checkpoint(

@@ -1,5 +1,6 @@
 """Evaluate a run on a file of questions."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from realm_jax.folders import (
   make_folder,
   write_json,
 )
+from realm_jax.index.config import IndexConfig
 from realm_jax.models.inference import make_fill_in
 from realm_jax.predictor import check_num_read
 from realm_jax.types import NULL_BLOCK_ID
@@ -48,6 +50,7 @@ def evaluate(
   ranker: str = 'retriever',
   num_read: int = 5,
   max_questions: int | None = None,
+  index: IndexConfig | None = None,
   console: Console | None = None,
 ) -> dict[str, Any]:
   """Measures retrieval and answers.
@@ -63,6 +66,7 @@ def evaluate(
     ranker: how blocks are found: 'retriever', 'bm25', 'gold' or 'random'.
     num_read: blocks that the reader sees, 1 to the number of blocks.
     max_questions: only the first so many, at least 1.
+    index: what to search with.
     console: where to print; None for the terminal.
 
   Returns:
@@ -85,7 +89,7 @@ def evaluate(
     )
   check_kind(Path(out), 'evaluation')
   asked = load_questions(questions)[:max_questions]
-  system = open_system(run, corpus)
+  system = open_system(run, corpus, index)
   closed_book = system.run.stage == 'closed_book'
   if ranker == 'retriever' and not (closed_book or system.run.finds_blocks):
     raise UserError(
@@ -97,6 +101,7 @@ def evaluate(
   inputs = {
     **_inputs(system, questions, max_questions),
     'ranker': 'none' if closed_book else ranker,
+    'index': dataclasses.asdict(index or IndexConfig()),
     'num_read': num_read if system.run.reads_spans else None,
   }
   if measured := _measured_already(Path(out), inputs):

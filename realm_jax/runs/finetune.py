@@ -15,7 +15,7 @@ from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.errors import UserError
 from realm_jax.folders import file_checksum
-from realm_jax.index.exact import ExactIndex
+from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, split_embedders
@@ -23,7 +23,7 @@ from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.qa_source import ClosedBookSource, QASource
-from realm_jax.train.run_folder import RunFolder, load_run
+from realm_jax.train.run_folder import RunFolder, known_snapshots, load_run
 from realm_jax.train.session import BatchSource, run_stage
 from realm_jax.train.step import Step, make_finetune_step, make_pretrain_step
 
@@ -84,6 +84,7 @@ def finetune(
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
+  index: IndexConfig | None = None,
 ) -> str:
   """Trains the query embedder and the reader on questions with answers.
 
@@ -99,6 +100,7 @@ def finetune(
     lengths: sequence lengths.
     loop: how many steps.
     optimizer: learning rate and the rest; num_steps is taken from loop.
+    index: what to search with.
 
   Returns:
     out.
@@ -111,6 +113,7 @@ def finetune(
   config = config or FinetuneConfig()
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
+  index = index or IndexConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=1e-5)
   start = load_run(init)
   start.check_vocabulary(opened)
@@ -142,6 +145,7 @@ def finetune(
       'lengths': lengths,
       'loop': loop,
       'optimizer': optimizer,
+      'index': index,
     },
   )
   if run.finished:
@@ -155,7 +159,9 @@ def finetune(
     answers = None
     if config.block_labels == 'text':
       answers = [() if q.is_regex else q.answers for q in loaded]
-    source = _source(run, params, opened, batches, config, lengths, answers)
+    source = _source(
+      run, start.path, params, opened, batches, config, lengths, index, answers
+    )
 
   def make_step(transformation: optax.GradientTransformation) -> Step:
     if config.reader == 'closed_book':
@@ -168,23 +174,29 @@ def finetune(
 
 def _source(
   run: RunFolder,
+  start: Path,
   params: Any,
   corpus: Corpus,
   batches: Batches,
   config: FinetuneConfig,
   lengths: Lengths,
+  index: IndexConfig,
   answers: Sequence[Sequence[str]] | None,
 ) -> QASource:
   """Questions with the blocks found for them, over an index made of params."""
   maker = SnapshotMaker(
-    make_embed(run.model, Realm.embed_documents), corpus, lengths
+    make_embed(run.model, Realm.embed_documents),
+    corpus,
+    lengths,
+    reuse_from=known_snapshots(start),
   )
   snapshot, _ = maker.snapshot(run.snapshot(0), params, 0)
   retriever = Retriever(
     make_embed(run.model, Realm.embed_queries),
     corpus,
-    ExactIndex(snapshot.block_embeds),
     lengths,
+    index,
+    snapshot,
   )
   beam_size = min(config.beam_size, corpus.num_blocks)
   return QASource(batches, retriever, beam_size, config.num_read, answers)

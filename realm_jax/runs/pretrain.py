@@ -23,7 +23,7 @@ from realm_jax.data.qa import load_questions
 from realm_jax.errors import UserError
 from realm_jax.eval.probe import Probe
 from realm_jax.eval.utility import HeldOut
-from realm_jax.index.exact import empty_index
+from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.losses import MARGINALS
 from realm_jax.models.inference import make_embed
@@ -110,6 +110,7 @@ def pretrain(
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
+  index: IndexConfig | None = None,
 ) -> str:
   """Trains embedder and reader on blanked-out spans.
 
@@ -124,6 +125,7 @@ def pretrain(
     lengths: sequence lengths.
     loop: how many steps.
     optimizer: learning rate and the rest; num_steps is taken from loop.
+    index: what to search with.
 
   Returns:
     out.
@@ -136,6 +138,7 @@ def pretrain(
   config = config or PretrainConfig()
   lengths = lengths or Lengths()
   loop = loop or LoopConfig()
+  index = index or IndexConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=3e-5)
   start = load_run(init)
   start.check_vocabulary(opened)
@@ -167,6 +170,7 @@ def pretrain(
       'lengths': lengths,
       'loop': loop,
       'optimizer': optimizer,
+      'index': index,
     },
   )
   if run.finished:
@@ -174,8 +178,8 @@ def pretrain(
   retriever = Retriever(
     make_embed(start.model, Realm.embed_queries),
     opened,
-    empty_index(opened.num_blocks, start.model.embed_dim),
     lengths,
+    index,
   )
   source, held_out = _source(
     run, opened, retriever, config, lengths, loop, materialised

@@ -163,15 +163,15 @@ class PretrainSource(BatchSource):
   def _load(self, params: Any, index_step: int) -> float:
     folder = self._run.snapshot(index_step)
     snapshot, seconds = self._snapshots.snapshot(folder, params, index_step)
-    self._retriever.index.swap(snapshot.block_embeds, index_step)
+    self._retriever.load(snapshot)
     return seconds
 
   def refresh(self, state: TrainState) -> dict[str, float]:
     """Replaces the index by one made with the current parameters."""
     step = int(state.step)
-    if step == self._retriever.index.index_step:
+    if step == self._retriever.index_step:
       return {}
-    age = step - self._retriever.index.index_step
+    age = step - self._retriever.index_step
     start = time.perf_counter()
     before = self._nearest(state.params)
     embed_seconds = self._load(state.params, step)
@@ -245,7 +245,7 @@ class PretrainSource(BatchSource):
     found = candidates.block_ids[candidates.mask.astype(bool)]
     found = found[found >= 0]
     metrics = {
-      'index_age': int(state.step) - self._retriever.index.index_step,
+      'index_age': int(state.step) - self._retriever.index_step,
       'distinct_blocks': len(np.unique(found)) / max(len(found), 1),
       'retrieval_spread': retrieval_spread(
         candidates, self._retriever.corpus.num_blocks
@@ -263,7 +263,7 @@ class PretrainSource(BatchSource):
     return {
       'null_bias': self._null_bias,
       'data': self._batches.position(),
-      'index_step': self._retriever.index.index_step,
+      'index_step': self._retriever.index_step,
     }
 
   def seek(self, position: dict[str, Any]) -> None:

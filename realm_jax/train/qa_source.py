@@ -1,6 +1,5 @@
 """Batches of fine-tuning: questions, the blocks found, where answers lie."""
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -64,11 +63,6 @@ def blocks_with_answer_text(
       for row, its_answers in zip(block_ids, answers, strict=True)
     ]
   )
-
-
-@functools.partial(jax.jit, static_argnames='num_rows')
-def _gather_rows(table: Array, rows: Array, num_rows: int) -> Array:
-  return table[jnp.clip(rows, 0, num_rows - 1)]
 
 
 def read_inputs(
@@ -146,12 +140,9 @@ class QASource(BatchSource):
       has_answer = blocks_with_answer_text(corpus, found.block_ids, answers)
     read = BlockTokens(*(array[:, : self._num_read] for array in blocks))
     joint, block_mask = read_inputs(examples, read, corpus, retriever.lengths)
-    table = retriever.index.block_embeds
     batch = QABatch(
       question=question,
-      beam_embeds=_gather_rows(
-        table, found.block_ids, retriever.index.num_blocks
-      ),
+      beam_embeds=retriever.index.embeds(found.block_ids),
       beam_mask=(found.block_ids >= 0).astype(np.int32),
       beam_has_answer=has_answer,
       joint=joint,

@@ -59,6 +59,11 @@ def index_folder(run: Path, corpus_fingerprint: str) -> Path:
   return run / 'index' / corpus_fingerprint[:16]
 
 
+def known_snapshots(run: Path) -> list[Path]:
+  """Folders of all snapshots that a run keeps, finished or not."""
+  return sorted([*run.glob('index/*'), *run.glob('snapshots/*')])
+
+
 class NoCorpus(NamedTuple):
   """Stands in for the corpus of a run that was not trained here."""
 

@@ -1,19 +1,29 @@
-import io
-import json
+import itertools
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
-
-from realm_jax.data.batches import Batches
-from realm_jax.data.corpus import Corpus
-from realm_jax.data.examples import (
-  InverseCloze,
-  Lengths,
-  MaskedSentences,
-  split_sentences,
+from seqio_cases import (
+  HELD_OUT,
+  LENGTHS,
+  QUESTIONS,
+  SENTENCE_TASKS,
+  documents,
+  empty_registries,
+  frozen,
+  make_corpus,
+  make_sentence_example,
+  prepare_corpus,
+  read,
+  read_shards,
+  read_through_grain,
+  register,
+  write_lines,
 )
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import split_sentences
 from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.data.seqio_pipeline import (
@@ -21,68 +31,21 @@ from realm_jax.data.seqio_pipeline import (
   make_preprocessor,
   make_source,
 )
-from realm_jax.data.seqio_questions import answer_metrics
 from realm_jax.data.seqio_tasks import MASKED_TASKS, register_tasks
 from realm_jax.data.seqio_vocabulary import wordpiece_vocabulary
 from realm_jax.data.wordpiece import SPECIAL_TOKENS, WordPiece
 from realm_jax.errors import UserError
-from realm_jax.runs.prepare import prepare
 
 seqio = pytest.importorskip('seqio', exc_type=ImportError)
 tf = pytest.importorskip('tensorflow', exc_type=ImportError)
 
-# Short queries, so that some spans do not fit and are left out.
-LENGTHS = Lengths(query_len=17, document_len=41, max_masks=3)
-SEED = 5
-HELD_OUT = 4
-SENTENCE_TASKS = ['realm_ssm', 'realm_random_span', 'realm_random_token']
-SENTENCE_TASKS += ['realm_ict']
-
-
-def documents():
-  """Thirty, some of a single sentence or with a sentence of a single piece."""
-  for i in range(30):
-    sentences = [
-      f'Town number {i} was founded by Anna Field{i} in {1500 + 7 * i}.',
-      'Rain.',
-      f'Its river is long and green and cold and full of very old fish, so '
-      f'says the book of Otto Hill{i}.',
-      'There was nobody.',
-    ]
-    text = ' '.join(sentences[: 1 + i % 4])
-    yield {'title': f'Town {i}', 'text': text}
-
-
-QUESTIONS = [
-  {'question': 'Who founded Town 3?', 'answer': ['Anna Field3', 'Anna Field']},
-  {'question': 'A list?', 'answer': ['1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11']},
-  {'question': 'Which year?', 'answer': ['15[0-9]+'], 'regex': True},
-  {'question': 'Where is Zürich?', 'answer': ['naß', 'a', 'b']},
-]
-
-
-def write_lines(path, rows):
-  path.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
-  return path
-
-
-def prepare_corpus(folder, rows, **settings):
-  source = write_lines(folder / 'documents.jsonl', rows)
-  prepare(
-    [str(source)],
-    str(folder / 'corpus'),
-    vocab_size=300,
-    block_len=60,
-    console=Console(file=io.StringIO()),
-    **settings,
-  )
-  return folder / 'corpus'
+ROOT = Path(__file__).resolve().parents[2]
+OPENQA = ROOT.parent / 'shared' / 'realtext' / 'openqa'
 
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  folder = prepare_corpus(tmp_path_factory.mktemp('seqio'), documents())
-  return Corpus.open(folder)
+  return make_corpus(tmp_path_factory.mktemp('seqio'))
 
 
 @pytest.fixture
@@ -92,68 +55,15 @@ def question_file(tmp_path):
 
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
-  """Empty ones, which no other test sees."""
-  monkeypatch.setattr(seqio.TaskRegistry, '_REGISTRY', {})
-  monkeypatch.setattr(seqio.MixtureRegistry, '_REGISTRY', {})
-
-
-def register(corpus, **settings):
-  return register_tasks(
-    corpus.folder, LENGTHS, SEED, num_held_out=HELD_OUT, **settings
-  )
-
-
-def read(name, split='train', shuffle=False, **settings):
-  task = seqio.get_mixture_or_task(name)
-  dataset = task.get_dataset(split=split, shuffle=shuffle, **settings)
-  return list(dataset.as_numpy_iterator())
-
-
-def frozen(example):
-  """An example as something that can be counted and compared."""
-  return tuple(
-    (name, array.dtype, array.shape, array.tobytes())
-    for name, array in sorted(example.items())
-  )
-
-
-def make_sentence_example(corpus, name):
-  if name == 'realm_ict':
-    return InverseCloze(corpus, LENGTHS, SEED)
-  return MaskedSentences(corpus, MASKED_TASKS[name], LENGTHS, SEED)
-
-
-def read_through_grain(corpus, name, num_epochs):
-  """The trainer's examples of whole epochs, by epoch and sentence.
-
-  And how many sentences were left out.
-  """
-  make = make_sentence_example(corpus, name)
-  train, _ = split_sentences(corpus, HELD_OUT, name == 'realm_ssm')
-  left_out = set()
-
-  def numbered(sentence_id, epoch):
-    example = make(sentence_id, epoch)
-    if example is None:
-      left_out.add((epoch, sentence_id))
-      return None
-    return {'key': np.array([epoch, sentence_id]), 'example': example}
-
-  found = {}
-  for batch in Batches(train, numbered, batch_size=1, seed=8):
-    epoch, sentence_id = batch['key'][0].tolist()
-    if epoch == num_epochs:
-      break
-    example = {name: array[0] for name, array in batch['example'].items()}
-    found[epoch, sentence_id] = frozen(example)
-  return found, len(left_out)
+  empty_registries(monkeypatch)
 
 
 @pytest.mark.parametrize('name', SENTENCE_TASKS)
 def test_seqio_and_grain_give_the_same_examples(corpus, name):
   register(corpus)
-  expected, num_left_out = read_through_grain(corpus, name, num_epochs=2)
+  found, num_left_out = read_through_grain(corpus, name, num_epochs=2)
   assert num_left_out
+  expected = {key: frozen(example) for key, example in found.items()}
   in_order = [expected[key] for key in sorted(expected)]
   assert in_order == [frozen(e) for e in read(name, num_epochs=2)]
   # What is masked or removed is chosen anew in the second epoch.
@@ -162,10 +72,7 @@ def test_seqio_and_grain_give_the_same_examples(corpus, name):
     for epoch in range(2)
   )
   assert first != second
-  of_shards = [
-    read(name, num_epochs=2, shard_info=seqio.ShardInfo(index, 4))
-    for index in range(4)
-  ]
+  of_shards = read_shards(4, lambda **shard: read(name, num_epochs=2, **shard))
   assert all(of_shards)
   assert Counter(in_order) == Counter(
     frozen(example) for shard in of_shards for example in shard
@@ -210,7 +117,8 @@ def test_features_have_fixed_shapes(corpus, question_file, name):
 
 def test_shuffling_gives_each_epoch_an_order_of_its_own(corpus):
   register(corpus)
-  expected, _ = read_through_grain(corpus, 'realm_ssm', num_epochs=2)
+  found, _ = read_through_grain(corpus, 'realm_ssm', num_epochs=2)
+  expected = {key: frozen(example) for key, example in found.items()}
   in_both = {i for epoch, i in expected if (1 - epoch, i) in expected}
   assert len(in_both) > 20
   num_first = sum(epoch == 0 for epoch, _ in expected)
@@ -234,12 +142,25 @@ def test_shuffling_gives_each_epoch_an_order_of_its_own(corpus):
   assert sorted(first) == sorted(second) == sorted(in_both)
   assert first != second
   assert order(both) == order(read_shuffled(1)) != order(read_shuffled(2))
-  of_shards = [
-    example
-    for index in range(3)
-    for example in read_shuffled(1, shard_info=seqio.ShardInfo(index, 3))
+  of_shards = read_shards(3, lambda **shard: read_shuffled(1, **shard))
+  assert Counter(map(frozen, itertools.chain(*of_shards))) == Counter(
+    expected.values()
+  )
+
+
+def test_tasks_of_one_seed_visit_the_sentences_in_orders_of_their_own(corpus):
+  register(corpus)
+  orders = [
+    [
+      int(e['sentence_id'])
+      for e in read(name, shuffle=True, seed=1, shuffle_buffer_size=1)
+    ]
+    for name in ('realm_random_span', 'realm_random_token')
   ]
-  assert Counter(map(frozen, of_shards)) == Counter(expected.values())
+  in_both = set(orders[0]) & set(orders[1])
+  first, second = ([i for i in order if i in in_both] for order in orders)
+  assert len(in_both) > 20
+  assert first != second
 
 
 def test_a_stopped_iterator_goes_on_where_it_was(corpus, tmp_path):
@@ -323,7 +244,12 @@ def test_a_vocabulary_that_pads_with_another_id_is_refused():
 def test_questions_are_the_rows_of_qa_examples(corpus, question_file):
   files = {'train': question_file, 'test': str(question_file)}
   names = register(corpus, questions={'made_up': files, '': question_file})
-  assert names[4:] == ['openqa_made_up', 'openqa', 'realm_masked']
+  assert names[4:] == [
+    'openqa_made_up',
+    'openqa',
+    'realm_masked',
+    'openqa_all',
+  ]
   rows = qa_examples(load_questions(question_file), corpus.wordpiece, LENGTHS)
   task = seqio.get_mixture_or_task('openqa_made_up')
   assert task.splits == ('train', 'test')
@@ -342,48 +268,77 @@ def test_questions_are_the_rows_of_qa_examples(corpus, question_file):
   assert [e['row'] for e in read('openqa')] == [0, 3]
 
 
-def test_question_tasks_mix(corpus, question_file, tmp_path):
-  other = write_lines(tmp_path / 'other.jsonl', QUESTIONS[:1])
-  register(corpus, questions={'a': question_file, 'b': other})
-  mixture = seqio.MixtureRegistry.add('mixed', ['openqa_a', 'openqa_b'], 1.0)
-  dataset = mixture.get_dataset(passthrough_features=['row', 'question_lens'])
-  rows = {int(e['row']) for e in dataset.take(20).as_numpy_iterator()}
-  assert rows == {0, 3}
-
-
-class AsTheyAre(seqio.PassThroughFeatureConverter):
-  """Hands on all features; seqio's own lacks what its Evaluator asks for."""
-
-  TASK_FEATURES = {}  # noqa: RUF012
-  pack = False
-
-
-def test_seqio_evaluates_answers(corpus, question_file):
-  register(corpus, questions={'': {'test': question_file}})
-  answers = ['the Anna Field.', 'the', '1503 it was', 'b c']
-  evaluator = seqio.Evaluator(
-    'openqa',
-    AsTheyAre(),
-    eval_split='test',
-    target_field_name='answer_ids',
+def test_question_tasks_mix_by_their_number_of_questions(
+  corpus, question_file, tmp_path
+):
+  rows = [
+    {'question': f'Who founded Town {i}?', 'answer': [f'Anna Field{i}']}
+    for i in range(12)
+  ]
+  many = write_lines(tmp_path / 'many.jsonl', rows)
+  names = register(
+    corpus,
+    questions={
+      'nq': {'train': many, 'test': question_file},
+      'webq': question_file,
+      'curatedtrec': {'dev': question_file},
+    },
+  )
+  assert names[-1] == 'openqa_all'
+  mixture = seqio.get_mixture_or_task('openqa_all')
+  assert {task.name: mixture.get_rate(task) for task in mixture.tasks} == {
+    'openqa_nq': 12,
+    'openqa_webq': 4,
+    'openqa_curatedtrec': 4,
+  }
+  assert set(mixture.splits) == {'train', 'test', 'dev'}
+  dataset = mixture.get_dataset(seed=1, passthrough_features=['row'])
+  drawn = [
+    (e['question_ids'].tobytes(), int(e['row']))
+    for e in dataset.take(400).as_numpy_iterator()
+  ]
+  assert len(set(drawn)) == 12 + 2
+  assert sum(row == 11 for _, row in drawn) / 400 == pytest.approx(
+    12 / 16 / 12, abs=0.04
   )
 
-  def predict(dataset):
-    return [
-      (int(index), answers[int(example['row'])])
-      for index, example in dataset.as_numpy_iterator()
-    ]
 
-  metrics, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
-  evaluator.close()
-  found = metrics.result()['openqa']
-  # Rows 0 and 2 are right; half of the words of row 3 are.
-  assert found == pytest.approx({'em': 2 / 4, 'f1': (1 + 0 + 2 / 3) / 3})
+def test_one_question_task_is_no_mixture(corpus, question_file):
+  assert 'openqa_all' not in register(corpus, questions={'nq': question_file})
+  # The name is free then, also where a mixture of ours had it.
+  register(corpus, questions={'a': question_file, 'b': question_file})
+  register(corpus, questions={'all': question_file})
+  assert seqio.get_mixture_or_task('openqa_all').splits == ('train',)
+  with pytest.raises(UserError, match="'openqa_all' would be the name of a"):
+    register(corpus, questions={'all': question_file, 'b': question_file})
 
 
-def test_expressions_have_no_f1():
-  target = {'answers': ['ab+'], 'is_regex': True}
-  assert answer_metrics([target, target], ['abbbc', 'xab']) == {'em': 0.5}
+def test_published_question_files_become_tasks(corpus):
+  folder = (
+    Path(__file__).resolve().parents[3] / 'shared' / 'realtext' / 'openqa'
+  )
+  if not folder.is_dir():
+    pytest.skip(f'{folder} is not there')
+  files = {
+    'nq': ('NaturalQuestions.test', 3610),
+    'webq': ('WebQuestions.test', 2032),
+    'curatedtrec': ('CuratedTrec.test', 694),
+    'triviaqa': ('TriviaQA.dev', 7491),
+  }
+  register(
+    corpus,
+    questions={
+      name: {'test': OPENQA / f'{file}.jsonl'}
+      for name, (file, _) in files.items()
+    },
+  )
+  for name, (_, num_questions) in files.items():
+    task = seqio.get_mixture_or_task(f'openqa_{name}')
+    assert task.num_input_examples('test') == num_questions
+    some = next(task.get_dataset(None, 'test').as_numpy_iterator())
+    assert some['question_ids'].any()
+  mixture = seqio.get_mixture_or_task('openqa_all')
+  assert mixture.num_input_examples('test') == 3610 + 2032 + 694 + 7491
 
 
 def test_seqio_get_dataset_reads_the_tasks(corpus):

@@ -12,7 +12,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.eval.answering import Answerer, batches_of, pad_blocks
-from realm_jax.index.exact import ExactIndex
+from realm_jax.index.exact_index import ExactIndex
 from realm_jax.models.realm import Realm, init_params
 from realm_jax.train.qa_source import read_inputs
 

@@ -8,8 +8,8 @@ from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.errors import UserError
 from realm_jax.eval.rankers import make_ranker
-from realm_jax.index.exact import ExactIndex
 from realm_jax.index.retriever import Retriever
+from realm_jax.index.snapshot import Snapshot
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params
 
@@ -32,8 +32,8 @@ def setup(tiny_corpus, questions):
   retriever = Retriever(
     make_embed(model, Realm.embed_queries),
     corpus,
-    ExactIndex(block_embeds),
     tiny.LENGTHS,
+    snapshot=Snapshot(block_embeds),
   )
   examples = qa_examples(questions, corpus.wordpiece, tiny.LENGTHS)
 

@@ -4,25 +4,25 @@ Inner products of small whole numbers are exact in float32, so that ties are
 ties whatever the order of summation.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from realm_jax.errors import UserError
 from realm_jax.index import exact
-from realm_jax.index.exact import (
-  GROUP_SIZE,
-  TILE_SIZE,
-  ExactIndex,
-  empty_index,
-  padded_capacity,
-  search,
-)
+from realm_jax.index.exact import Plan, plan_search, search, top_k_by_groups
+from realm_jax.index.table import Table, quantise
 
 EMBED_DIM = 3
-BELOW, ABOVE = 3, exact._MIN_BATCH + 1  # batch sizes of either form
+# Small groups and tiles, so that small tables have many, and all at odds.
+PLANS = {
+  'groups': Plan('groups', 4, 32, 2),
+  'scores': Plan('scores', 4, 32, 100),
+  'some scores': Plan('scores', 4, 32, 3),
+  'approximate': Plan('approximate', 4, 32, 2, recall_target=0.9),
+}
 
 
 def whole_numbers(rng, num_rows, largest=2, embed_dim=EMBED_DIM):
@@ -31,23 +31,14 @@ def whole_numbers(rng, num_rows, largest=2, embed_dim=EMBED_DIM):
   )
 
 
-def oracle(query_embeds, block_embeds, k):
+def oracle(query_embeds, block_embeds, k, live=None):
   """Scores float64 and ids of the k best blocks, ties to the lower id."""
   scores = query_embeds.astype(np.float64) @ block_embeds.T.astype(np.float64)
+  if live is not None:
+    scores[:, ~live] = -np.inf
   order = np.argsort(-scores, axis=1, kind='stable')[:, :k]
   scores = np.take_along_axis(scores, order, axis=1)
-  missing = ((0, 0), (0, max(0, k - order.shape[1])))
-  return (
-    np.pad(scores, missing, constant_values=-np.inf),
-    np.pad(order, missing, constant_values=-1),
-  )
-
-
-def table(block_embeds, capacity, padding=100.0):
-  """The table with rows after its last block that any query would like."""
-  rows = np.full((capacity, block_embeds.shape[1]), padding, np.float32)
-  rows[: len(block_embeds)] = block_embeds
-  return rows
+  return scores, np.where(np.isneginf(scores), -1, order)
 
 
 def assert_found(found, expected):
@@ -58,174 +49,203 @@ def assert_found(found, expected):
   assert found.scores.dtype == jnp.float32
 
 
-@settings(max_examples=60)
+@pytest.mark.parametrize('name', PLANS)
+@settings(max_examples=25)
 @given(
   seed=st.integers(0, 2**32 - 1),
-  num_blocks=st.sampled_from(
-    [1, 2, 31, 32, 33, 500, TILE_SIZE - 1, TILE_SIZE, TILE_SIZE + 1, 2000]
-  ),
-  batch=st.sampled_from([1, BELOW, ABOVE]),
-  k=st.sampled_from([1, 5, 16, 40]),
+  capacity=st.sampled_from([1, 33, 500]),
+  k=st.sampled_from([1, 7]),
   largest=st.integers(0, 3),  # 0: all scores are ties
+  share_live=st.sampled_from([0.0, 0.02, 0.9, None]),
 )
-@example(seed=0, num_blocks=7, batch=ABOVE, k=16, largest=2)
-@example(seed=0, num_blocks=2000, batch=ABOVE, k=16, largest=1)
-def test_search_equals_a_float64_sort(seed, num_blocks, batch, k, largest):
+@example(seed=0, capacity=500, k=16, largest=2, share_live=0.02)
+@example(seed=0, capacity=512, k=5, largest=1, share_live=None)
+def test_every_form_equals_a_float64_sort(
+  name, seed, capacity, k, largest, share_live
+):
   rng = np.random.default_rng(seed)
-  query_embeds = whole_numbers(rng, batch, largest)
-  block_embeds = whole_numbers(rng, num_blocks, largest)
-  rows = table(block_embeds, 2 * TILE_SIZE)
-  found = search(query_embeds, rows, jnp.int32(num_blocks), k)
-  assert_found(found, oracle(query_embeds, block_embeds, k))
+  query_embeds = whole_numbers(rng, 7, largest)
+  block_embeds = whole_numbers(rng, capacity, largest)
+  live = None if share_live is None else rng.random(capacity) < share_live
+  k = min(k, capacity)
+  plan = PLANS[name]
+  if plan.form == 'groups':
+    k = min(k, -(-capacity // plan.group_size))
+  found = search(query_embeds, Table(block_embeds, live), k, plan=plan)
+  scores, block_ids = oracle(query_embeds, block_embeds, k, live)
+  if plan.form == 'approximate':  # which leaves the order of ties open
+    np.testing.assert_array_equal(found.scores, scores)
+  else:
+    assert_found(found, (scores, block_ids))
 
 
-@pytest.mark.parametrize('batch', [BELOW, ABOVE])
-def test_search_finds_the_best_of_any_numbers(batch):
+@pytest.mark.parametrize('name', PLANS)
+@pytest.mark.parametrize('dtype', ['bfloat16', 'int8'])
+def test_smaller_rows_that_are_scored_again_give_the_same(name, dtype):
   rng = np.random.default_rng(1)
-  query_embeds = rng.normal(size=(batch, 24)).astype(np.float32)
-  block_embeds = rng.normal(size=(1500, 24)).astype(np.float32)
-  found = search(
-    query_embeds, table(block_embeds, 2 * TILE_SIZE), jnp.int32(1500), 9
-  )
-  scores, block_ids = oracle(query_embeds, block_embeds, 9)
+  block_embeds = rng.normal(size=(3000, 24)).astype(np.float32)
+  query_embeds = rng.normal(size=(7, 24)).astype(np.float32)
+  live = rng.random(3000) < 0.9
+  rows, scales = block_embeds.astype(jnp.bfloat16), None
+  if dtype == 'int8':
+    rows, scales = quantise(block_embeds)
+  table = Table(rows, live, scales, block_embeds)
+  scores, block_ids = oracle(query_embeds, block_embeds, 9, live)
+  found = search(query_embeds, table, 9, plan=PLANS[name])
   np.testing.assert_array_equal(found.block_ids, block_ids)
   np.testing.assert_allclose(found.scores, scores, rtol=1e-5, atol=1e-5)
+  # Without them the scores are those of the rounded rows.
+  found = search(query_embeds, table._replace(full=None), 9, plan=PLANS[name])
+  np.testing.assert_allclose(found.scores, scores, rtol=0.02, atol=0.3)
+  assert np.abs(found.scores - scores).max() > 1e-4
 
 
-def test_both_forms_find_the_same_where_the_best_share_groups():
-  # All good blocks lie in one group, whose neighbours are bad.
-  block_embeds = np.full((1000, 1), -1, np.float32)
-  block_embeds[GROUP_SIZE : 2 * GROUP_SIZE, 0] = np.arange(GROUP_SIZE)
-  rows = table(block_embeds, TILE_SIZE, padding=1000.0)
-  query_embeds = np.ones((ABOVE, 1), np.float32)
-  for queries in (query_embeds[:BELOW], query_embeds):
-    found = search(queries, rows, jnp.int32(1000), 7)
-    assert_found(found, oracle(queries, block_embeds, 7))
+@pytest.mark.parametrize('name', PLANS)
+def test_a_tie_among_rows_scored_again_goes_to_the_lower_id(name):
+  # Apart in the rounded rows, equal in the full ones.
+  full = np.ones((200, EMBED_DIM), np.float32)
+  rows = full + np.linspace(0, 0.5, 200, dtype=np.float32)[:, None]
+  table = Table(rows.astype(jnp.bfloat16), None, None, full)
+  found = search(full[:2], table, 5, plan=PLANS[name])
+  assert (found.scores == EMBED_DIM).all()
+  assert (np.diff(found.block_ids, axis=1) > 0).all()
 
 
-def test_the_two_forms_are_chosen_by_batch_size_and_k():
-  """Else the tests above would compare one form with itself."""
-
-  def has_scan(batch, k, capacity=TILE_SIZE):
-    text = search.lower(
-      jnp.zeros((batch, EMBED_DIM)),
-      jnp.zeros((capacity, EMBED_DIM)),
-      jnp.int32(1),
-      k,
-    ).as_text()
-    return 'stablehlo.while' in text
-
-  assert not has_scan(BELOW, 5)
-  assert has_scan(ABOVE, 5)
-  assert not has_scan(ABOVE, TILE_SIZE // GROUP_SIZE // 2 + 1)
+def test_rows_of_arrays_are_all_found():
+  blocks = whole_numbers(np.random.default_rng(0), 40)
+  for block_embeds in (
+    blocks,
+    jnp.asarray(blocks),
+    blocks.astype(jnp.bfloat16),
+  ):
+    found = search(blocks[:2], block_embeds, 40)
+    assert_found(found, oracle(blocks[:2], blocks, 40))
 
 
-@pytest.mark.parametrize('batch', [BELOW, ABOVE])
-def test_where_k_exceeds_the_blocks_the_rest_is_marked(batch):
-  block_embeds = -np.ones((5, EMBED_DIM), np.float32)
-  query_embeds = np.ones((batch, EMBED_DIM), np.float32)
-  found = search(query_embeds, table(block_embeds, TILE_SIZE), jnp.int32(5), 8)
-  np.testing.assert_array_equal(
-    found.block_ids, np.tile([0, 1, 2, 3, 4, -1, -1, -1], (batch, 1))
-  )
-  assert np.isneginf(found.scores[:, 5:]).all()
-  assert (found.scores[:, :5] == -EMBED_DIM).all()
-
-
-def test_k_above_the_table_is_refused():
-  with pytest.raises(ValueError, match='k is 1025, but the table has 1024'):
-    search(jnp.zeros((1, 2)), jnp.zeros((TILE_SIZE, 2)), jnp.int32(4), 1025)
-
-
-def test_tables_of_bfloat16_are_scored_in_float32():
+def test_a_search_can_be_part_of_a_jitted_function():
   rng = np.random.default_rng(0)
-  blocks = whole_numbers(rng, 50, 3, 12)
-  queries = whole_numbers(rng, 2, 3, 12)
-  rows = jnp.asarray(table(blocks, TILE_SIZE), jnp.bfloat16)
-  found = search(queries, rows, jnp.int32(50), 4)
-  assert_found(found, oracle(queries, blocks, 4))
+  first, second, queries = (whole_numbers(rng, n) for n in (50, 50, 2))
+  jitted = jax.jit(lambda queries, table: search(queries, table, 3))
+  for blocks in (first, second):
+    assert_found(jitted(queries, blocks), oracle(queries, blocks, 3))
+  assert jitted._cache_size() == 1
+
+
+def shapes(capacity, dtype=np.float32):
+  return Table(jax.ShapeDtypeStruct((capacity, 128), dtype))
+
+
+def test_the_form_is_chosen_by_batch_size_and_k():
+  def form(batch, k, capacity=1_000_000, recall_target=1.0):
+    plan = plan_search(batch, k, shapes(capacity), recall_target=recall_target)
+    return plan.form
+
+  assert form(1, 8) == 'scores'
+  assert form(64, 8) == 'groups'
+  assert form(64, 5000) == 'scores'
+  assert form(64, 8, capacity=500) == 'scores'  # fewer than 16 groups
+  assert form(64, 8, recall_target=0.9) == 'groups'  # no TPU
+
+
+def test_what_is_held_at_a_time_is_bounded():
+  plan = plan_search(64, 5000, shapes(13_353_718))
+  assert 1 <= plan.queries_at_once * 13_353_718 * 4 <= 1 << 30
+  assert plan_search(512, 8, shapes(1_000_000)).tile_size == 2048
 
 
 @pytest.mark.parametrize(
-  ('num_blocks', 'capacity'),
-  [(1, 1024), (1024, 1024), (1025, 2048), (5000, 5120)],
+  ('platform', 'form'), [('tpu', 'approximate'), ('gpu', 'groups')]
 )
-def test_capacity_is_a_multiple_of_a_tile(num_blocks, capacity):
-  assert padded_capacity(num_blocks) == capacity
+def test_only_a_tpu_approximates(platform, form):
+  class Device:
+    compute_capability = '7.0'
+
+  Device.platform = platform
+  plan = plan_search(64, 8, shapes(1_000_000), Device(), recall_target=0.95)
+  assert plan.form == form
+  assert not plan.kernel
 
 
-class TestExactIndex:
-  def make(self, seed=0, num_blocks=30):
-    blocks = whole_numbers(np.random.default_rng(seed), num_blocks)
-    return ExactIndex(blocks, index_step=4), blocks
+@given(
+  seed=st.integers(0, 2**32 - 1),
+  length=st.sampled_from([1, 6, 48, 131]),
+  k=st.sampled_from([1, 4]),
+  largest=st.integers(0, 40),
+)
+@settings(max_examples=25)
+def test_selecting_by_groups_is_selecting(seed, length, k, largest):
+  rng = np.random.default_rng(seed)
+  values = rng.integers(-largest, largest + 1, (3, length)).astype(np.float32)
+  k = min(k, length)
+  found, positions = top_k_by_groups(values, k, group_size=4)
+  order = np.argsort(-values, axis=1, kind='stable')[:, :k]
+  np.testing.assert_array_equal(positions, order)
+  np.testing.assert_array_equal(found, np.take_along_axis(values, order, 1))
 
-  def test_search_is_over_its_blocks(self):
-    index, blocks = self.make()
-    queries = whole_numbers(np.random.default_rng(9), 2)
-    assert index.index_step == 4
-    assert_found(index.search(queries, 6), oracle(queries, blocks, 6))
-    assert_found(index.search(queries, 30), oracle(queries, blocks, 30))
 
-  @pytest.mark.parametrize('batch', [BELOW, ABOVE])
-  def test_a_swap_is_seen_and_compiles_nothing(self, batch):
-    index, _ = self.make()
-    queries = whole_numbers(np.random.default_rng(9), batch)
-    index.search(queries, 6)
-    compiled = search._cache_size()
-    for seed, num_blocks in ((1, 30), (2, 25), (3, TILE_SIZE)):
-      blocks = whole_numbers(np.random.default_rng(seed), num_blocks)
-      index.swap(blocks, index_step=seed)
-      assert index.index_step == seed
-      assert index.num_blocks == num_blocks
-      assert_found(index.search(queries, 6), oracle(queries, blocks, 6))
-    assert search._cache_size() == compiled
+@pytest.mark.parametrize('k', [0, 41])
+def test_k_outside_the_table_is_refused(k):
+  with pytest.raises(ValueError, match=rf'k is {k}, .* expected 1 to 40'):
+    search(np.zeros((1, 2), np.float32), np.zeros((40, 2), np.float32), k)
 
-  def test_an_update_is_seen_and_compiles_nothing(self):
-    index, blocks = self.make()
-    queries = whole_numbers(np.random.default_rng(9), 2)
-    rows = np.array([3, 29, 7])
-    index.search(queries, 6)
-    index.update(rows, blocks[rows])
-    compiled = search._cache_size(), exact._write_rows._cache_size()
-    replaced = blocks.copy()
-    replaced[rows] = 5 * np.sign(queries[:1])
-    index.update(rows, replaced[rows])
-    assert_found(index.search(queries, 6), oracle(queries, replaced, 6))
-    assert (search._cache_size(), exact._write_rows._cache_size()) == compiled
 
-  def test_k_above_the_blocks_is_refused(self):
-    index, _ = self.make()
-    with pytest.raises(UserError, match=r'31 blocks .* the index holds 30'):
-      index.search(np.zeros((1, EMBED_DIM), np.float32), 31)
+def test_another_width_is_refused():
+  with pytest.raises(ValueError, match='3, but query_embeds has 2'):
+    search(np.zeros((1, 2), np.float32), np.zeros((40, 3), np.float32), 1)
 
-  def test_an_embedding_that_is_not_finite_is_named(self):
-    index, blocks = self.make()
-    blocks[17, 1] = np.nan
-    with pytest.raises(UserError, match='block 17 is not finite'):
-      index.swap(blocks, 5)
-    with pytest.raises(UserError, match='block 17 is not finite'):
-      ExactIndex(blocks)
-    with pytest.raises(UserError, match='block 17 is not finite'):
-      index.update(np.array([16, 17]), blocks[16:18])
 
-  @pytest.mark.parametrize('rows', [[-1, 2], [2, 30]])
-  def test_rows_that_are_no_blocks_are_refused(self, rows):
-    index, blocks = self.make()
-    with pytest.raises(ValueError, match='expected 0 to 29'):
-      index.update(np.array(rows), blocks[:2])
+class TestMesh:
+  """The same over simulated devices."""
 
-  def test_what_does_not_fit_is_refused(self):
-    index, blocks = self.make()
-    with pytest.raises(UserError, match='holds up to 1024 of width 3'):
-      index.swap(np.zeros((1025, EMBED_DIM), np.float32), 1)
-    with pytest.raises(UserError, match='Build a new index'):
-      index.swap(blocks[:, :2], 1)
+  @pytest.mark.parametrize('num_devices', [1, 2, 4, 8])
+  @pytest.mark.parametrize('name', ['groups', 'scores'])
+  @pytest.mark.parametrize('num_blocks', [3, 130, 1024])
+  def test_shards_change_nothing(self, num_devices, name, num_blocks):
+    mesh = jax.make_mesh((num_devices,), ('docs',))
+    rng = np.random.default_rng(num_blocks)
+    blocks, queries = whole_numbers(rng, 1024), whole_numbers(rng, 8)
+    live = np.arange(1024) < num_blocks  # the last shards are empty
+    found = search(queries, Table(blocks, live), 9, mesh=mesh, plan=PLANS[name])
+    assert_found(found, oracle(queries, blocks, 9, live))
 
-  def test_no_blocks_are_refused(self):
-    with pytest.raises(UserError, match='corpus is empty'):
-      ExactIndex(np.zeros((0, 4), np.float32))
+  def test_queries_may_be_spread_over_one_axis(self):
+    mesh = jax.make_mesh((4, 2), ('data', 'model'))
+    rng = np.random.default_rng(0)
+    blocks, queries = whole_numbers(rng, 64), whole_numbers(rng, 12)
+    for axes in (('data',), ('data', 'model')):
+      num_queries = 8 if len(axes) == 2 else 12
+      found = search(
+        queries[:num_queries],
+        blocks,
+        5,
+        mesh=mesh,
+        query_axes=axes,
+      )
+      assert_found(found, oracle(queries[:num_queries], blocks, 5))
+      spec = found.block_ids.sharding.spec
+      assert spec[0] == (axes if len(axes) == 2 else axes[0])
 
-  def test_an_empty_index_is_older_than_any_step(self):
-    index = empty_index(30, EMBED_DIM)
-    assert index.index_step == -1
-    assert index.num_blocks == 30
+  def test_more_than_a_shard_holds_can_be_asked_for(self):
+    mesh = jax.make_mesh((8,), ('docs',))
+    rng = np.random.default_rng(0)
+    blocks, queries = whole_numbers(rng, 40), whole_numbers(rng, 3)
+    found = search(queries, blocks, 33, mesh=mesh)
+    assert_found(found, oracle(queries, blocks, 33))
+
+  def test_rows_that_do_not_spread_evenly_are_refused(self):
+    mesh = jax.make_mesh((4,), ('docs',))
+    with pytest.raises(ValueError, match='41 rows, which do not spread evenly'):
+      search(np.zeros((1, 2), np.float32), np.zeros((41, 2)), 1, mesh=mesh)
+
+
+def test_recall_is_whole_for_float32():
+  """Near ties: rounding may choose among them, never a worse block."""
+  rng = np.random.default_rng(3)
+  blocks = rng.normal(size=(20_000, 128)).astype(np.float32)
+  blocks[10_000:] = blocks[:10_000]  # duplicates
+  queries = rng.normal(size=(64, 128)).astype(np.float32)
+  found = search(queries, blocks, 8)
+  assert exact.plan_search(64, 8, Table(blocks)).form == 'groups'
+  scores, block_ids = oracle(queries, blocks, 8)
+  np.testing.assert_array_equal(np.sort(found.block_ids), np.sort(block_ids))
+  np.testing.assert_allclose(found.scores, scores, rtol=1e-5)

@@ -18,8 +18,8 @@ from realm_jax.checkpoints.hf_realm import config_from
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.eval.answering import Answerer
-from realm_jax.index.exact import ExactIndex
 from realm_jax.index.retriever import Retriever
+from realm_jax.index.snapshot import Snapshot
 from realm_jax.models import realm
 from realm_jax.models.encoder import Encoder
 from realm_jax.models.inference import make_embed
@@ -559,15 +559,14 @@ class System:
     self.num_read = file.theirs['reader_beam_size']
     self.corpus = corpus_of(file.input('shared/block_records'), vocab, folder)
     self.lengths = reader_lengths(file.theirs['reader_seq_len'])
-    self.index = ExactIndex(file.arrays['param:block_emb'])
     self.retriever = Retriever(
       make_embed(file.config, realm.Realm.embed_queries),
       self.corpus,
-      self.index,
       self.lengths,
+      snapshot=Snapshot(file.arrays['param:block_emb']),
     )
     self.answerer = Answerer(
-      file.config, self.params, self.corpus, self.index, self.lengths
+      file.config, self.params, self.corpus, self.retriever.index, self.lengths
     )
 
   def examples(self, question: str, answers):
@@ -635,7 +634,7 @@ def test_open_question_answering_from_text(published, tmp_path):
     found_ids = file.output(f'{case}/retrieved_block_ids')
     batch = system.read(examples, len(found_ids))
     np.testing.assert_array_equal(
-      batch.beam_embeds[0], system.index.block_embeds[found_ids]
+      batch.beam_embeds[0], file.arrays['param:block_emb'][found_ids]
     )
     assert_same_texts(batch.question, file.text('shared'))
     assert_same_texts(batch.joint, joint_of(file, case, len(found_ids)))

@@ -20,8 +20,9 @@ from realm_jax import losses
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.eval.answering import Answerer
-from realm_jax.index.exact import ExactIndex
+from realm_jax.index.exact_index import ExactIndex
 from realm_jax.index.retriever import Retriever
+from realm_jax.index.snapshot import Snapshot
 from realm_jax.models import realm
 from realm_jax.models.inference import make_embed
 from realm_jax.train import optimizer
@@ -159,7 +160,7 @@ class System:
     self.model, self.params = realm.split_embedders(
       dataclasses.replace(file.config, encoder=encoder), file.tree('var/')
     )
-    self.index = ExactIndex(file.arrays['in/block_emb'])
+    self.snapshot = Snapshot(file.arrays['in/block_emb'])
     self.answers = [tuple(example['answers']) for example in file.examples]
     questions = [
       Question(example['question'], answers)
@@ -175,7 +176,7 @@ class System:
     rows = range(len(self.answers))
     return QASource(
       (self.examples.rows([row]) for _ in iter(int, 1) for row in rows),
-      Retriever(embed, self.corpus, self.index, self.lengths),
+      Retriever(embed, self.corpus, self.lengths, snapshot=self.snapshot),
       self.beam_size,
       self.num_read,
       self.answers,
@@ -267,7 +268,11 @@ def test_fine_tuning_updates(fine_tuning, system, own_norm):
 
 def test_answers(fine_tuning, system):
   answerer = Answerer(
-    system.model, system.params, system.corpus, system.index, system.lengths
+    system.model,
+    system.params,
+    system.corpus,
+    ExactIndex(system.snapshot),
+    system.lengths,
   )
   for i, example in enumerate(fine_tuning.examples):
     read = example['retrieved_block_indices'][: system.num_read]

@@ -10,7 +10,6 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import MaskedSentences
 from realm_jax.data.featurize import document_inputs
 from realm_jax.index.candidates import Candidates
-from realm_jax.index.exact import empty_index
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params
@@ -40,12 +39,7 @@ def setup(tmp_path_factory):
 
   def make_source(out, drop_near_duplicates=False, level_null=False):
     lengths = tiny.LENGTHS
-    retriever = Retriever(
-      embed_queries,
-      corpus,
-      empty_index(corpus.num_blocks, model.embed_dim),
-      lengths,
-    )
+    retriever = Retriever(embed_queries, corpus, lengths)
     return PretrainSource(
       RunFolder(out, 'pretrain', model, corpus, {}),
       Batches(

@@ -16,7 +16,6 @@ from realm_jax.data.featurize import Ragged, query_inputs
 from realm_jax.data.qa import load_questions
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.data.reader_warmup import Readings
-from realm_jax.index.exact import ExactIndex
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params, split_embedders
@@ -210,8 +209,8 @@ def test_finetuning_lowers_the_loss_and_leaves_the_document_embedder(
   retriever = Retriever(
     make_embed(model, Realm.embed_queries),
     corpus,
-    ExactIndex(snapshot.block_embeds),
     tiny.LENGTHS,
+    snapshot=snapshot,
   )
   questions = load_questions(tiny_questions)
   examples = qa_examples(questions, corpus.wordpiece, tiny.LENGTHS)

@@ -1,0 +1,136 @@
+"""Searches of the same embeddings, timed in turn, next to the floor."""
+
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from realm_jax.bench.contenders import Built, fits, recall
+from realm_jax.bench.embeddings import exact_top
+from realm_jax.bench.floors import PRODUCT, READ, Probes
+from realm_jax.bench.timing import time_in_turn
+
+_NUM_RECALL = 64  # queries that recall is measured on
+
+
+def measure_searches(
+  built: Mapping[str, Built],
+  block_embeds: np.ndarray,
+  query_embeds: np.ndarray,
+  batches: Sequence[int],
+  ks: Sequence[int],
+  rounds: int,
+) -> dict[str, Any]:
+  """Times all contenders at each batch size and k.
+
+  Args:
+    built: name -> what bench.contenders.build made.
+    block_embeds: [num_blocks, embed_dim] float32.
+    query_embeds: [num_queries, embed_dim] float32; as many as the largest
+      batch, at least.
+    batches: numbers of queries.
+    ks: numbers of blocks a query.
+    rounds: times that each is measured.
+
+  Returns:
+    'machine'; 'rates', operations and bytes a second; 'rows', for each method,
+    batch and k: milliseconds (median), ratio_to_floor (median of the rounds'
+    own ratios), recall, queries_per_second, build_seconds, memory_bytes; or
+    left_out, the reason why it was not measured.
+  """
+  device = jax.local_devices()[0]
+  probes = Probes(device.platform, 'bfloat16')
+  rows = []
+  rates = []
+  for k in ks:
+    some = query_embeds[:_NUM_RECALL]
+    exact = [set(ids.tolist()) for ids in exact_top(some, block_embeds, k)]
+    recalls = _recalls(built, block_embeds, some, exact, k)
+    for batch in batches:
+      queries = query_embeds[:batch]
+      calls = {
+        name: _search(entry, queries, k)
+        for name, entry in built.items()
+        if _left_out(entry, batch, block_embeds) is None
+      }
+      seconds = time_in_turn({**probes.calls, **calls}, rounds)
+      both = list(zip(seconds[PRODUCT], seconds[READ], strict=True))
+      rates += [probes.rates(*pair) for pair in both]
+      for name, entry in built.items():
+        row = {'method': name, 'batch': batch, 'k': k}
+        if name not in calls:
+          left_out = _left_out(entry, batch, block_embeds)
+          rows.append({**row, 'left_out': left_out})
+          continue
+        assert entry.contender is not None
+        floors = [
+          probes.floor(
+            *pair, batch, *block_embeds.shape, entry.contender.itemsize
+          )
+          for pair in both
+        ]
+        median = statistics.median(seconds[name])
+        rows.append(
+          {
+            **row,
+            'milliseconds': 1e3 * median,
+            'ratio_to_floor': statistics.median(
+              time / floor
+              for time, floor in zip(seconds[name], floors, strict=True)
+            ),
+            'queries_per_second': batch / median,
+            'recall': recalls[name],
+            'build_seconds': entry.build_seconds,
+            'memory_bytes': entry.contender.memory_bytes,
+          }
+        )
+  return {
+    'machine': {
+      'device': getattr(device, 'device_kind', device.platform),
+      'processor': platform.processor() or platform.machine(),
+      'cores': os.cpu_count(),
+      'jax': jax.__version__,
+      'num_blocks': block_embeds.shape[0],
+      'embed_dim': block_embeds.shape[1],
+      'rounds': rounds,
+    },
+    'rates': {
+      name: statistics.median(rate[name] for rate in rates) for name in rates[0]
+    },
+    'rows': rows,
+  }
+
+
+def _search(entry: Built, queries: np.ndarray, k: int):
+  assert entry.contender is not None
+  search = entry.contender.search
+  # Where they are in training, so that no copy is timed.
+  placed = jax.device_put(queries)
+  return lambda: search(placed, k)
+
+
+def _left_out(entry: Built, batch: int, block_embeds: np.ndarray) -> str | None:
+  """Why a contender is not measured, if it is not."""
+  if entry.contender is None:
+    return entry.reason
+  if not fits(entry.contender, batch, len(block_embeds)):
+    return 'its scores do not fit into memory'
+  return None
+
+
+def _recalls(
+  built: Mapping[str, Built],
+  block_embeds: np.ndarray,
+  queries: np.ndarray,
+  exact: Sequence[set[int]],
+  k: int,
+) -> dict[str, float]:
+  return {
+    name: recall(_search(entry, queries, k)(), exact)
+    for name, entry in built.items()
+    if _left_out(entry, len(queries), block_embeds) is None
+  }

@@ -1,0 +1,35 @@
+"""Times of contenders on a machine that is shared: in turn, round by round.
+
+What else runs on a machine slows all that is measured in the same round, and so
+leaves ratios alone that absolute times would lose.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+
+def time_in_turn(
+  calls: Mapping[Any, Callable[[], Any]], rounds: int
+) -> dict[Any, list[float]]:
+  """Calls everything once for every round, in order.
+
+  Args:
+    calls: name -> what to time. Called once before the first round, to compile
+      and to fill caches. JAX arrays that it returns are waited for.
+    rounds: how many.
+
+  Returns:
+    name -> [rounds] seconds.
+  """
+  for call in calls.values():
+    jax.block_until_ready(call())
+  seconds: dict[Any, list[float]] = {name: [] for name in calls}
+  for _ in range(rounds):
+    for name, call in calls.items():
+      start = time.perf_counter()
+      jax.block_until_ready(call())
+      seconds[name].append(time.perf_counter() - start)
+  return seconds

@@ -9,6 +9,7 @@ import pytest
 from realm_jax.config import configured
 from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
+from realm_jax.index.config import IndexConfig
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
 from realm_jax.runs.finetune import finetune
@@ -374,3 +375,18 @@ def test_official_binds_what_the_original_does(
   if function is pretrain:
     config = values['config']
     assert (config.marginal, config.level_null) == ('token', False)
+
+
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    ('bfloat16', IndexConfig(dtype='bfloat16', rescore=False, audit_every=100)),
+    ('scann', IndexConfig(kind='scann', audit_every=100)),
+  ],
+)
+def test_an_index_file_stands_beside_a_run_file(name, expected):
+  index = REPOSITORY / 'gin_configs' / 'index' / f'{name}.gin'
+  configured(pretrain, [LAPTOP, index], [])
+  values = gin.get_bindings(pretrain)
+  assert values['index'] == expected
+  assert values['config'] == QuickstartConfig().pretrain

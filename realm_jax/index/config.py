@@ -53,11 +53,19 @@ class IndexConfig:
       )
 
   def make(self, snapshot: Snapshot, mesh: Mesh | None = None) -> Index:
-    """An index of a snapshot; see ExactIndex and ScannIndex for errors."""
+    """An index of a snapshot.
+
+    Args:
+      snapshot: what to search.
+      mesh: whose devices an exact index is spread over; None for one device.
+
+    Raises:
+      UserError, ImportError: see ExactIndex and ScannIndex.
+    """
     if self.kind == 'scann':
       from realm_jax.index.scann_index import ScannIndex
 
-      return ScannIndex(snapshot, self.scann or ScannConfig())
+      return ScannIndex(snapshot, self.scann, capacity=self.capacity or None)
     return ExactIndex(
       snapshot,
       capacity=self.capacity or None,

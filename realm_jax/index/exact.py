@@ -245,43 +245,55 @@ def _search(
   if mesh is None:
     scores, block_ids = _search_shard(query_embeds, table, k, plan)
   else:
-    axes = mesh.axis_names
-
-    def search_shard(
-      query_embeds: jax.Array, table: Table
-    ) -> tuple[jax.Array, jax.Array]:
-      if query_axes:
-        query_embeds = jax.lax.all_gather(query_embeds, query_axes, tiled=True)
-      rows_here = table.rows.shape[0]
-      scores, row_ids = _search_shard(
-        query_embeds, table, min(k, rows_here), plan
-      )
-      block_ids = row_ids + jax.lax.axis_index(axes) * rows_here
-      # [batch, num_shards * local_k]; shards ascend, and so do tied ids.
-      scores, block_ids = jax.lax.all_gather(
-        (scores, block_ids), axes, axis=1, tiled=True
-      )
-      scores, best = jax.lax.top_k(scores, k)
-      block_ids = jnp.take_along_axis(block_ids, best, axis=1)
-      if query_axes:
-        number = jax.lax.axis_index(query_axes)
-        size = scores.shape[0] // jax.lax.axis_size(query_axes)
-        scores, block_ids = (
-          jax.lax.dynamic_slice_in_dim(array, number * size, size)
-          for array in (scores, block_ids)
-        )
-      return scores, block_ids
-
     spread = _spread(query_axes)
     scores, block_ids = jax.shard_map(
-      search_shard,
+      functools.partial(
+        _search_together,
+        k=k,
+        plan=plan,
+        axes=mesh.axis_names,
+        query_axes=query_axes,
+      ),
       mesh=mesh,
-      in_specs=(spread, P(axes)),
+      in_specs=(spread, P(mesh.axis_names)),
       out_specs=(spread, spread),
       check_vma=False,
     )(query_embeds, table)
   block_ids = jnp.where(jnp.isneginf(scores), NULL_BLOCK_ID, block_ids)
   return SearchResult(scores, block_ids.astype(jnp.int32))
+
+
+def _search_together(
+  query_embeds: Array,
+  table: Table,
+  k: int,
+  plan: Plan,
+  axes: tuple[str, ...],
+  query_axes: tuple[str, ...],
+) -> tuple[jax.Array, jax.Array]:
+  """One device's share of a search over a mesh: its rows, and its queries.
+
+  k scores and ids of every device go to every other: next to nothing.
+  """
+  if query_axes:
+    query_embeds = jax.lax.all_gather(query_embeds, query_axes, tiled=True)
+  rows_here = table.rows.shape[0]
+  scores, row_ids = _search_shard(query_embeds, table, min(k, rows_here), plan)
+  block_ids = row_ids + jax.lax.axis_index(axes) * rows_here
+  # [batch, num_shards * local_k]; shards ascend, and so do tied ids.
+  scores, block_ids = jax.lax.all_gather(
+    (scores, block_ids), axes, axis=1, tiled=True
+  )
+  scores, best = jax.lax.top_k(scores, k)
+  block_ids = jnp.take_along_axis(block_ids, best, axis=1)
+  if not query_axes:
+    return scores, block_ids
+  size = scores.shape[0] // jax.lax.axis_size(query_axes)
+  first = jax.lax.axis_index(query_axes) * size
+  return (
+    jax.lax.dynamic_slice_in_dim(scores, first, size),
+    jax.lax.dynamic_slice_in_dim(block_ids, first, size),
+  )
 
 
 def _search_shard(

@@ -70,8 +70,9 @@ class ExactIndex:
       dtype: of the table that is read whole in a search: 'float32', 'bfloat16'
         or 'int8'.
       rescore: with a smaller dtype, keep the rows in float32 as well, and score
-        those that were found with them: recall is then above 0.999, for twice
-        (bfloat16) or a quarter more (int8) than a table of float32 takes.
+        those that were found with them: recall is then above 0.999, for half
+        as much again (bfloat16) or a quarter more (int8) than a table of
+        float32 takes.
       mesh: spread the rows over all devices of a mesh.
       allow_fewer: where there are fewer than k blocks, fill up with id -1
         rather than refuse.

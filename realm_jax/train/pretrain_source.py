@@ -256,6 +256,8 @@ class PretrainSource(BatchSource):
       'empty_slots': candidates.num_empty,
       'tokens': int(batch.joint.mask.sum() + batch.documents.mask.sum()),
     }
+    if self._retriever.recall is not None:
+      metrics['index_recall'] = self._retriever.recall
     return batch, metrics
 
   def position(self) -> dict[str, Any]:

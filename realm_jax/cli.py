@@ -79,6 +79,37 @@ COMMANDS = {
       },
     },
   ),
+  'edit': _Command(
+    'runs.edit.edit',
+    'corpus -> corpus: documents added, replaced and removed',
+    {
+      '--corpus': _CORPUS,
+      '--out': _OUT,
+      '--add': {
+        'nargs': '+',
+        'metavar': 'SOURCE',
+        'help': 'documents, as prepare reads them; one whose title is there '
+        'already replaces the old one',
+      },
+      '--remove': {
+        'metavar': 'TITLES_FILE',
+        'help': 'titles of documents to leave out, one a line',
+      },
+      '--ignore-missing': {
+        'action': 'store_true',
+        'help': 'pass over titles to remove that are not there',
+      },
+      '--entities': {
+        'help': 'hf: and the token classifier the corpus was made with, if it '
+        'was one'
+      },
+      '--since': {
+        'metavar': 'DATE',
+        'help': 'edition of the new corpus, for the manifest',
+      },
+      '--workers': {'type': int, 'help': 'as prepare has it'},
+    },
+  ),
   'inspect': _Command(
     'runs.inspect_corpus.inspect_corpus',
     'show blocks and spans of a corpus, and warn of what looks wrong',

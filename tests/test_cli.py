@@ -136,6 +136,11 @@ class TestPrepare:
       options=['--entities', 'rule'],
     )
 
+  def test_a_day_that_is_none(self, prepare_refused, tmp_path):
+    source = tiny.write_lines(tmp_path / 'good.jsonl', tiny.documents()[:3])
+    options = ['--since', '2018-12-32']
+    prepare_refused(source, "since is '2018-12-32'", options=options)
+
 
 class TestTraining:
   @pytest.fixture

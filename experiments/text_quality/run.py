@@ -13,6 +13,7 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -56,8 +57,10 @@ def timed(title: str, *command: str | Path) -> dict[str, float]:
   return result
 
 
-def num_blocks(corpus: Path) -> int:
-  return json.loads((corpus / 'manifest.json').read_text())['num_blocks']
+def print_speed(corpus: Path, seconds: dict[str, float]) -> None:
+  manifest = json.loads((corpus / 'manifest.json').read_text())
+  blocks = manifest['num_blocks']
+  print(f'{blocks:,} blocks, {blocks / seconds["cpu"]:,.0f} a second and core')
 
 
 def main() -> None:
@@ -67,6 +70,7 @@ def main() -> None:
   parser.add_argument('--wikiextractor', help='a Python that has it')
   parser.add_argument('--out', type=Path, default=Path('runs/text_quality'))
   parser.add_argument('--megabytes', type=int, default=210)
+  parser.add_argument('--rounds', type=int, default=1)
   parser.add_argument('--workers', type=int, default=1)
   parser.add_argument('--entities', default='none')
   args = parser.parse_args()
@@ -79,27 +83,33 @@ def main() -> None:
     *('prepare', '--vocab', args.vocab, '--entities', args.entities),
     *('--workers', str(args.workers)),
   ]
-  for name in ('ours', 'theirs', 'json'):
-    shutil.rmtree(args.out / name, ignore_errors=True)
-  ours = timed('dump to blocks', *prepare, dump, '--out', args.out / 'ours')
-  blocks = num_blocks(args.out / 'ours')
-  print(f'{blocks:,} blocks, {blocks / ours["cpu"]:,.0f} a second and core')
-  if not args.wikiextractor:
-    return
-  extract = timed(
-    'WikiExtractor',
-    *(args.wikiextractor, '-m', 'wikiextractor.WikiExtractor', dump),
-    *('--json', '--processes', str(args.workers), '-o', args.out / 'json'),
-  )
-  pack = timed(
-    'packing its JSON',
-    *(*prepare, args.out / 'json', '--out', args.out / 'theirs'),
-  )
-  packed = num_blocks(args.out / 'theirs')
-  print(f'{packed:,} blocks, {packed / pack["cpu"]:,.0f} a second and core')
-  for name in ('wall', 'cpu'):
-    ratio = (extract[name] + pack[name]) / ours[name]
-    print(f'{name}: WikiExtractor and packing take {ratio:.2f} times ours')
+  ratios: dict[str, list[float]] = {'wall': [], 'cpu': []}
+  for _ in range(args.rounds):
+    for name in ('ours', 'theirs', 'json'):
+      shutil.rmtree(args.out / name, ignore_errors=True)
+    ours = timed('dump to blocks', *prepare, dump, '--out', args.out / 'ours')
+    print_speed(args.out / 'ours', ours)
+    if not args.wikiextractor:
+      continue
+    extract = timed(
+      'WikiExtractor',
+      *(args.wikiextractor, '-m', 'wikiextractor.WikiExtractor', dump),
+      *('--json', '--processes', str(args.workers), '-o', args.out / 'json'),
+    )
+    pack = timed(
+      'packing its JSON',
+      *(*prepare, args.out / 'json', '--out', args.out / 'theirs'),
+    )
+    print_speed(args.out / 'theirs', pack)
+    for name, values in ratios.items():
+      values.append((extract[name] + pack[name]) / ours[name])
+  for name, values in ratios.items():
+    if values:
+      print(
+        f'{name}: WikiExtractor and packing take '
+        f'{statistics.median(values):.2f} times ours, median of '
+        f'{", ".join(f"{value:.2f}" for value in values)}'
+      )
 
 
 if __name__ == '__main__':

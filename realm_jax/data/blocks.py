@@ -20,6 +20,12 @@ from realm_jax.errors import UserError
 
 NUM_SPECIAL = 3  # [CLS] title [SEP] body [SEP]
 MIN_BLOCK_LEN = 16
+# White space but for the space and the line end, and halves of surrogate pairs.
+_ODD = re.compile(
+  '[\t\r\x0b\x0c\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000'
+  '\ud800-\udfff]'
+)
+_UNEVEN = ('  ', ' \n', '\n ', '\n\n')
 _MAX_TITLE_CHARS = 4096  # every block has the title; Wikipedia allows 255
 
 
@@ -68,6 +74,8 @@ def clean_text(text: str) -> str:
   One space between words, one line end between paragraphs, none at the ends;
   halves of surrogate pairs replaced, which no file could hold.
   """
+  if not _ODD.search(text) and not any(pair in text for pair in _UNEVEN):
+    return text.strip()
   lines = re.split(r'[\r\n]+', whole_characters(text))
   lines = [' '.join(line.split()) for line in lines]
   return '\n'.join(line for line in lines if line)
@@ -99,7 +107,7 @@ def pack_blocks(
       'uses 288.'
     )
   whole_title, title = title, title[:_MAX_TITLE_CHARS]
-  title_ids = wordpiece.encode(title).token_ids
+  title_ids = np.array(wordpiece.token_ids(title), np.int32)
   max_title = (block_len - NUM_SPECIAL) // 4
   title_was_cut = len(title_ids) > max_title or title != whole_title
   title_ids = title_ids[:max_title]
@@ -114,7 +122,9 @@ def pack_blocks(
         title=title,
         text=text[start:stop],
         title_token_ids=title_ids,
-        token_ids=np.concatenate([piece.token_ids for piece in group]),
+        token_ids=np.array(
+          [i for piece in group for i in piece.token_ids], np.int32
+        ),
         position=len(blocks),
         sentences=tuple((p.start - start, p.stop - start) for p in group),
       )
@@ -129,12 +139,11 @@ def whole_block(text: str, wordpiece: WordPiece) -> Block:
     text: of a block that another program has cut, of any length.
     wordpiece: what counts the pieces.
   """
-  encoding = wordpiece.encode(text)
   return Block(
     title='',
     text=text,
     title_token_ids=np.zeros(0, np.int32),
-    token_ids=encoding.token_ids,
+    token_ids=np.array(wordpiece.token_ids(text), np.int32),
     position=0,
     sentences=tuple(split_sentences(text)),
   )
@@ -145,29 +154,23 @@ class _Piece(NamedTuple):
 
   start: int
   stop: int
-  token_ids: np.ndarray
+  token_ids: list[int]
 
 
 def _fit_sentences(
   text: str, wordpiece: WordPiece, room: int
 ) -> tuple[list[_Piece], int]:
   """Sentences with their wordpieces, in parts where longer than room."""
-  ranges = split_sentences(text)
-  encoding = wordpiece.encode(text)
-  # A sentence ends at white space, so its wordpieces are those of the text.
-  bounds = np.searchsorted(
-    encoding.starts, [start for start, _ in ranges] + [len(text)]
-  )
   pieces: list[_Piece] = []
   num_cut = 0
-  for (start, stop), first, last in zip(
-    ranges, bounds[:-1], bounds[1:], strict=True
-  ):
-    if last - first > room:
+  for start, stop in split_sentences(text):
+    # A sentence ends at white space, so its wordpieces are those of the text.
+    token_ids = wordpiece.token_ids(text[start:stop])
+    if len(token_ids) > room:
       num_cut += 1
       pieces.extend(_cut_sentence(text, start, stop, wordpiece, room))
-    elif last > first:  # else only characters that the tokenizer drops
-      pieces.append(_Piece(start, stop, encoding.token_ids[first:last]))
+    elif token_ids:  # else only characters that the tokenizer drops
+      pieces.append(_Piece(start, stop, token_ids))
   return pieces, num_cut
 
 
@@ -192,9 +195,10 @@ def _cut_sentence(
     cut = _cut_before(encoding, wordpiece, room)
     cut_char = start + int(encoding.starts[cut])
     part = text[start:cut_char].rstrip()
-    yield _Piece(start, start + len(part), encoding.token_ids[:cut])
+    token_ids = encoding.token_ids[:cut].tolist()
+    yield _Piece(start, start + len(part), token_ids)
     start = cut_char
-  yield _Piece(start, stop, encoding.token_ids)
+  yield _Piece(start, stop, encoding.token_ids.tolist())
 
 
 def _cut_before(encoding: Encoding, wordpiece: WordPiece, room: int) -> int:

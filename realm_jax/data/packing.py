@@ -17,6 +17,7 @@ import pyarrow as pa
 from realm_jax.data.blocks import Block, clean_text, pack_blocks, whole_block
 from realm_jax.data.corpus import BLOCK_SCHEMA, SENTENCE_SCHEMA
 from realm_jax.data.dates import DATE
+from realm_jax.data.editions import REVISED
 from realm_jax.data.rule_tagger import RuleTagger
 from realm_jax.data.salient_spans import EntityTagger, find_salient_spans
 from realm_jax.data.sources import Article
@@ -40,8 +41,8 @@ class PackedChunk(NamedTuple):
     blocks: rows of BLOCK_SCHEMA; article_id counts from 0.
     sentences: rows of SENTENCE_SCHEMA; block_id counts from 0.
     digests: 32 bytes a block; see corpus_writer.
-    counts: 'articles' kept, SKIPPED and a reason, 'spans: ' and a kind, and
-      what was cut.
+    counts: 'articles' kept, SKIPPED and a reason, REVISED and a day, 'spans: '
+      and a kind, and what was cut.
   """
 
   blocks: pa.RecordBatch
@@ -89,12 +90,14 @@ class Packer:
     tagger: finds the entities; None for dates alone.
     block_len: most wordpieces of a block.
     min_block_len: shorter blocks are left out, and counted.
+    section_titles: see wikitext.plain_text.
   """
 
   wordpiece: WordPiece
   tagger: EntityTagger | None
   block_len: int
   min_block_len: int
+  section_titles: bool = False
 
   def __call__(self, articles: Sequence[Article]) -> PackedChunk:
     """Packs, tags and counts the blocks of some articles."""
@@ -118,7 +121,7 @@ class Packer:
     """The blocks of an article that are kept; counts what is not."""
     if article.is_block:
       return [whole_block(article.text, self.wordpiece)]
-    article = article.plain()
+    article = article.plain(self.section_titles)
     packed = pack_blocks(
       clean_text(article.title).replace('\n', ' '),
       clean_text(article.text),
@@ -131,6 +134,8 @@ class Packer:
     counts['short blocks'] += len(packed.blocks) - len(blocks)
     if not blocks:
       counts[SKIPPED + ('too short' if packed.blocks else 'no text')] += 1
+    elif article.revised:
+      counts[REVISED + article.revised] += 1
     return blocks
 
 
@@ -151,21 +156,28 @@ def pack_rows(
     for bounds, spans in zip(block.sentences, its_spans, strict=True)
   ]
   codes = {kind: code for code, kind in enumerate(kinds)}
-  counts = Counter(f'spans: {s.kind}' for row in sentences for s in row[3])
+  spans = [span for row in sentences for span in row[3]]
+  counts = Counter(f'spans: {span.kind}' for span in spans)
   counts['sentences without spans'] = sum(not row[3] for row in sentences)
   block_columns = [
     pa.array([block.title for block in blocks], pa.string()),
     pa.array([block.text for block in blocks], pa.string()),
-    _lists([block.title_token_ids for block in blocks], np.uint16),
-    _lists([block.token_ids for block in blocks], np.uint16),
+    _id_lists([block.title_token_ids for block in blocks]),
+    _id_lists([block.token_ids for block in blocks]),
     pa.array([article_id for article_id, _, _ in rows], pa.int32()),
     pa.array([block.position for block in blocks], pa.int32()),
   ]
+  span_offsets = _offsets([len(row[3]) for row in sentences])
   sentence_columns = [
     *(pa.array([row[i] for row in sentences], pa.int32()) for i in range(3)),
-    _lists([[s.start for s in row[3]] for row in sentences], np.int32),
-    _lists([[s.stop for s in row[3]] for row in sentences], np.int32),
-    _lists([[codes[s.kind] for s in row[3]] for row in sentences], np.uint8),
+    *(
+      pa.ListArray.from_arrays(span_offsets, column)
+      for column in (
+        pa.array([span.start for span in spans], pa.int32()),
+        pa.array([span.stop for span in spans], pa.int32()),
+        pa.array([codes[span.kind] for span in spans], pa.uint8()),
+      )
+    ),
   ]
   return PackedChunk(
     pa.record_batch(block_columns, schema=BLOCK_SCHEMA),
@@ -189,15 +201,16 @@ def chunked(articles: Iterable[Article]) -> Iterator[list[Article]]:
     yield chunk
 
 
-def _lists(
-  values: Sequence[Sequence[int] | np.ndarray], dtype: type
-) -> pa.Array:
-  offsets = np.zeros(len(values) + 1, np.int32)
-  np.cumsum([len(value) for value in values], out=offsets[1:])
-  flat = np.zeros(offsets[-1], dtype)
-  if values:
-    np.concatenate([np.asarray(value, dtype) for value in values], out=flat)
-  return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))
+def _id_lists(values: Sequence[np.ndarray]) -> pa.ListArray:
+  flat = np.concatenate(values).astype(np.uint16) if values else ()
+  offsets = _offsets([len(value) for value in values])
+  return pa.ListArray.from_arrays(offsets, pa.array(flat, pa.uint16()))
+
+
+def _offsets(lengths: Sequence[int]) -> pa.Array:
+  offsets = np.zeros(len(lengths) + 1, np.int32)
+  np.cumsum(lengths, out=offsets[1:])
+  return pa.array(offsets)
 
 
 def _block_digest(block: Block) -> bytes:

@@ -11,10 +11,13 @@ ENTITY = 'ENTITY'
 NUMBER = 'NUMBER'
 
 _UPPER = ''.join(c for c in map(chr, range(0x530)) if c.isupper())
-_NAME = rf"(?:[{_UPPER}]\w*(?:['’-](?!s\b)\w+)*)"
+# Not the end of "French-speaking", but all of "Port-au-Prince".
+_NAME = (
+  rf"(?:[{_UPPER}]\w*(?:(?:['’](?!s\b)|-(?![a-z]+\b(?!-[{_UPPER}])))\w+)*)"
+)
 # A part of a name: an initial or "U.S.", a title, or a capitalised word.
 _PART = (
-  rf'(?:(?:[{_UPPER}]\.\s?)*[{_UPPER}]\.(?=\s?[{_UPPER}a-z,;])'
+  rf'(?:(?:[{_UPPER}]\.\s?)*[{_UPPER}]\.(?=\s?[{_UPPER}a-z,;)])'
   rf'|(?:St|Mt|Dr|Mr|Mrs|Ms|Prof|Gen|Col|Capt|Lt|Sgt|Rev|Sen|Gov)\.|{_NAME})'
 )
 _CONNECTOR = (
@@ -101,7 +104,7 @@ _CALENDAR = frozenset(
 _ORDINARY_ENDING = re.compile(
   r'\w{3}(?:ly|ing|ed|ions?|ments?|ness|ers|ors|ists|ians|ies|ous|ive|[ai]ble'
   r'|[cinrtu]al|[^l]fic|stic|ages|ics|isms?|[ae]nces?|logy|graphy|ts|es|[^s]ks'
-  r'|ns|ds|[^s]ss|ity|ure)$'
+  r'|ns|ds|[^s]ss|ity|ure|[eo]tic|opic|[nt]ary|wise)$'
 )
 # Behind these a word is capitalised as at the start of a sentence.
 _OPENS_AGAIN = re.compile(r"""(?:[:;•]\s?|''|``|["“‘(\[])\s?$""")
@@ -160,6 +163,7 @@ def _skip_openers(text: str, start: int, stop: int, opens: bool) -> int:
       lower in ('the', 'a', 'an')
       or (opens and lower in SENTENCE_STARTERS)
       or (opens and match['connector'] and lower in _COMMON)
+      or (opens and match['connector'] == 'the ' and lower.endswith('ing'))
     ):
       break
     start = match.end()
@@ -171,7 +175,7 @@ def _is_name(
 ) -> bool:
   name = text[start:stop]
   lower = name.lower()
-  if len(name) < 2 or lower in _CALENDAR:
+  if len(name) < 2 or _CALENDAR.issuperset(lower.split(' of ')):
     return False
   if ' ' in name:
     return True

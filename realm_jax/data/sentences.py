@@ -4,7 +4,11 @@ Own rules rather than a library: blocks are cut where sentences end, so the
 boundaries are part of the corpus's fingerprint and must not move with the
 version of a package. On 1,500 paragraphs of Wikipedia these rules read 17
 million characters a second, pysbd 0.16 and nupunkt 6, and where they disagreed
-with either, reading showed no gain. Models want torch or more memory.
+with either, reading showed no gain. sentencex 1.0.32, Wikimedia's, reads 39
+million where these read 15, but differs in 72 paragraphs, and is worse in most
+of 25 that were read: it misses the ends of sentences inside brackets and
+quotations, leaves a closing quote to the next sentence, and ends one at "Vols."
+and before "or". Models want torch or more memory.
 
 A sentence ends at a line's end, or at . ! ? (with the quotes and brackets that
 close behind it) before white space and something that can open a sentence,
@@ -18,7 +22,7 @@ import re
 # End marks, then what closes behind them, then the space that follows. Text
 # tokenised with spaces ("end ." or "end . ''") ends the same way.
 _END = re.compile(
-  r"""(?<![.!?…])(?P<mark>[.!?…]+)  # the mark itself
+  r"""(?P<mark>[.!?…](?<![.!?…].)[.!?…]*)  # a set first: a quick search
       (?P<close>(?:[ ]?(?:''|[)\]"”’'»])(?=[\s)\]"”’'»]|$))*)
       (?:\[\d+\]|:\d[\d,–-]*)*     # a reference mark that was left in
       (?P<space>\s+)

@@ -29,7 +29,8 @@ FORMATS = (
   'title), each plain or compressed with bz2, gzip or xz; Parquet or Arrow '
   'with a column "text"; or the block records of REALM or ORQA, .npy or .tfr'
 )
-Pages = Iterator[tuple[str, str]]  # titles and texts
+# Titles and texts, and of a dump the day of the revision.
+Pages = Iterator[tuple[str, ...]]
 
 
 def _no_check(path: Path) -> None:

@@ -33,20 +33,27 @@ class Article(NamedTuple):
     is_block: it is one block as it stands, whatever its length, and its place
       among the others is its row in a table of embeddings.
     is_wikitext: its text is still to be made of wikitext.
+    revised: the day of its revision, YYYY-MM-DD; empty if it is not known.
   """
 
   title: str
   text: str
   is_block: bool = False
   is_wikitext: bool = False
+  revised: str = ''
 
-  def plain(self) -> 'Article':
-    """The article with its text made of wikitext, if that is what it has."""
+  def plain(self, section_titles: bool = False) -> 'Article':
+    """The article with its text made of wikitext, if that is what it has.
+
+    Args:
+      section_titles: see wikitext.plain_text.
+    """
     if not self.is_wikitext:
       return self
     from realm_jax.data.wikitext import plain_text
 
-    return Article(self.title, plain_text(self.text))
+    text = plain_text(self.text, section_titles)
+    return self._replace(text=text, is_wikitext=False)
 
 
 class _Source(NamedTuple):
@@ -188,8 +195,8 @@ def _read(source: _Source, skipped: Counter[str]) -> Iterator[Article]:
   form = source.format
   for path in source.files:
     articles = (
-      Article(title, text, form.has_blocks, form.has_wikitext)
-      for title, text in form.read(path, skipped)
+      Article(title, text, form.has_blocks, form.has_wikitext, *revised)
+      for title, text, *revised in form.read(path, skipped)
     )
     yield from _with_text(articles, skipped)
 

@@ -78,6 +78,7 @@ def _unclosed(wikitext: str) -> list[_Range]:
     elif opened := _opened(match):
       if opened == '<':  # the tag itself is not whole
         bad.append((match.start(), match.start() + 1))
+        position = match.end('tag')  # what looks like attributes is text
       else:
         is_open[opened] += 1
         stack.append((opened, match.span()))

@@ -15,10 +15,11 @@ from xml.parsers import expat
 from realm_jax.data.lines import read_chunks
 from realm_jax.errors import UserError
 
-_FIELDS = frozenset(('title', 'ns', 'model', 'text'))
+_FIELDS = frozenset(('title', 'ns', 'model', 'timestamp', 'text'))
 # Whose own text would be lost, and what there is beside pages.
 _WITHOUT_TEXT = frozenset(('mediawiki', 'page', 'revision'))
 _IN_DUMP = frozenset(('siteinfo', 'page', 'logitem'))
+_DAY = re.compile(r'\d{4}-\d\d-\d\d(?=T)')
 _REDIRECT = re.compile(r'\s*#\s*REDIRECT', re.IGNORECASE)
 _LIST = re.compile(r'(?:Lists?|Index|Outline) of ')
 _DISAMBIGUATION = re.compile(
@@ -42,6 +43,7 @@ class Page(NamedTuple):
     is_redirect: it only points to another page.
     model: 'wikitext', or something that is no text.
     wikitext: its source.
+    revised: the day of the revision, YYYY-MM-DD; empty if it is not given.
   """
 
   title: str
@@ -49,11 +51,12 @@ class Page(NamedTuple):
   is_redirect: bool
   model: str
   wikitext: str
+  revised: str = ''
 
 
 def read_dump(
   path: str | Path, skipped: Counter[str]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, str]]:
   """Reads the articles of a dump as they stand there.
 
   Args:
@@ -61,7 +64,8 @@ def read_dump(
     skipped: pages left out are counted here, by reason.
 
   Yields:
-    Title and wikitext; wikitext.plain_text makes text of it.
+    Title, wikitext, of which wikitext.plain_text makes text, and the day of the
+    revision; see Page.
 
   Raises:
     UserError: it is truncated, damaged, or no MediaWiki dump.
@@ -70,7 +74,7 @@ def read_dump(
     if reason := reason_to_skip(page):
       skipped[reason] += 1
     else:
-      yield page.title, page.wikitext
+      yield page.title, page.wikitext, page.revised
 
 
 def reason_to_skip(page: Page) -> str | None:
@@ -169,6 +173,7 @@ class _PageReader:
       self._parts = None
     elif name == 'page':
       fields = self._fields
+      day = _DAY.match(fields.get('timestamp', ''))
       self._pages.append(
         Page(
           title=fields.get('title', '').strip(),
@@ -176,6 +181,7 @@ class _PageReader:
           is_redirect='redirect' in fields,
           model=fields.get('model', '').strip(),
           wikitext=fields.get('text', ''),
+          revised=day[0] if day else '',
         )
       )
 

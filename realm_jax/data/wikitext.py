@@ -1,13 +1,13 @@
 """Wikitext -> plain text: what a reader of the page would read as prose.
 
-mwparserfromhell gives the tree; this module decides what of it is text. Left
-out: tables, references, files, categories, comments, formulas, headings,
-templates but for the few that stand for words inside a sentence, the sections
-that only list things (_LISTING_SECTIONS), and lines that are no sentences.
+mwparserfromhell gives the tree where wiki_strip has left something for it; this
+module decides what of it is text. Left out: tables, references, files,
+categories, comments, formulas, templates but for the few that stand for words
+inside a sentence, the sections that only list things (_LISTING_SECTIONS), the
+lists of those that list works (_LISTING_WORKS), and lines that are no
+sentences. Section titles are left out, or lines of their own.
 """
 
-# ruff: noqa: RUF001 (typographic dashes and quotes are meant)
-import html
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,14 +15,22 @@ from typing import Any
 import mwparserfromhell
 from mwparserfromhell import nodes
 
-from realm_jax.data.sentences import split_sentences
+from realm_jax.data.wiki_lines import LIST_MARKS, TITLE_MARK, paragraphs
 from realm_jax.data.wiki_nesting import without_runaways
-from realm_jax.data.wiki_strip import link_text, strip_markup
-from realm_jax.data.wiki_templates import template_text
+from realm_jax.data.wiki_strip import (
+  PARAGRAPH_BREAK,
+  link_text,
+  strip_markup,
+  unescape_entities,
+)
+from realm_jax.data.wiki_templates import template_name, template_text
 
 _HEADING = re.compile(r'(={1,6})(.+?)(={1,6})\s*$')
-# What a parser has to look at: brackets, entities, headings, rules, addresses.
-_MARKUP = re.compile(r'[{}\[\]<&]|^=|^-{4}|:\S')
+# What a parser has to look at: brackets, tags, addresses, rules. Each part
+# begins with one known character, which makes the search quick.
+_MARKUP = re.compile(
+  r'\{[{|]|\}\}|\|\}|\[[\[/]|\[[a-z]+:|\]\]|<[a-zA-Z/!]|:(?<=[a-z]:)(?=\S)|----'
+)
 # What opens and what closes; tags that are never closed do neither.
 _BRACKETS = re.compile(
   r"""(?P<neither><(?:br|hr|wbr|p|li)\b[^<>]*>)
@@ -35,11 +43,16 @@ _LISTING_SECTIONS = frozenset(
   (
     'see also', 'references', 'external links', 'further reading', 'notes',
     'bibliography', 'sources', 'footnotes', 'citations', 'works cited',
-    'notes and references', 'references and notes', 'literature', 'gallery',
+    'notes and references', 'references and notes', 'gallery',
     'external sources', 'general references', 'primary sources',
-    'secondary sources', 'filmography', 'discography', 'publications',
-    'selected publications', 'selected bibliography', 'selected works',
-    'list of works', 'awards and nominations', 'explanatory notes',
+    'secondary sources', 'selected bibliography', 'explanatory notes',
+  )
+)  # fmt: skip
+_LISTING_WORKS = frozenset(
+  (
+    'literature', 'filmography', 'discography', 'publications',
+    'selected publications', 'selected works', 'list of works',
+    'awards and nominations',
   )
 )  # fmt: skip
 _DROPPED_TAGS = frozenset(
@@ -54,21 +67,24 @@ _DROPPED_TAGS = frozenset(
 _BREAKING_TAGS = frozenset(('br', 'p', 'div', 'blockquote', 'hr', 'center'))
 
 
-def plain_text(wikitext: str) -> str:
+def plain_text(wikitext: str, section_titles: bool = False) -> str:
   """The prose of a page.
 
   Args:
     wikitext: its source.
+    section_titles: give each section that has prose its title as a line.
 
   Returns:
     Paragraphs separated by single line ends; empty if it has no prose.
   """
-  wikitext = wikitext.replace('\0', '')  # to the parser the end of a page
+  # To the parser the end of a page, and what marks titles here.
+  wikitext = wikitext.replace('\0', '').replace(TITLE_MARK, '')
   lines = _without_listings(strip_markup(wikitext).split('\n'))
   text = '\n'.join(
-    part if is_plain else _parsed(part) for is_plain, part in _parts(lines)
+    unescape_entities(part) if is_plain else _parsed(part)
+    for is_plain, part in _parts(lines)
   )
-  return '\n'.join(filter(None, map(_clean_line, text.split('\n'))))
+  return '\n'.join(paragraphs(text, section_titles))
 
 
 def _parsed(wikitext: str) -> str:
@@ -110,7 +126,7 @@ def _render(node: Any) -> str:
   if isinstance(node, nodes.Tag):
     return _render_tag(node)
   if isinstance(node, nodes.HTMLEntity):
-    return html.unescape(str(node))
+    return unescape_entities(str(node))
   if isinstance(node, nodes.ExternalLink):
     return _render_all(node.title) if node.brackets else ''
   return ''  # headings, comments, template arguments
@@ -132,106 +148,38 @@ def _render_tag(tag: nodes.Tag) -> str:
   if tag.wiki_markup in ('*', '#', ':', ';'):
     return tag.wiki_markup  # of a list item; its text follows
   text = _render_all(tag.contents)
-  return f'\n{text}\n' if name in _BREAKING_TAGS else text
+  if name in _BREAKING_TAGS:
+    return PARAGRAPH_BREAK + text + PARAGRAPH_BREAK
+  return text
 
 
 def _render_template(template: nodes.Template) -> str:
-  values = [
-    ' '.join(_render_all(parameter.value).split())
-    for parameter in template.params
-    if not parameter.showkey
-  ]
-  name = str(template.name).strip().lower().replace('_', ' ')
-  return template_text(name, values, lower_case=template.has('lc'))
+  values, named = [], {}
+  for parameter in template.params:
+    value = ' '.join(_render_all(parameter.value).split())
+    if parameter.showkey:
+      named[str(parameter.name).strip()] = value
+    else:
+      values.append(value)
+  return template_text(template_name(str(template.name)), values, named)
 
 
-# Lines ----------------------------------------------------------------------
+def _without_listings(lines: Iterable[str]) -> Iterator[str]:
+  """Lines of wikitext but for what only lists things.
 
-
-def _without_listings(lines: Iterable[str]) -> Iterable[str]:
-  """Lines of wikitext but for the sections that only list things."""
+  A heading becomes a line that TITLE_MARK begins.
+  """
   dropped_level = 0  # of the listing section that the line is in, 0 for none
+  works_level = 0  # of the section of works, whose lists alone go
   for line in lines:
     heading = _HEADING.match(line) if line.startswith('=') else None
     if heading:
       level = min(len(heading[1]), len(heading[3]))
+      title = heading[2].strip(" ='")
       if not dropped_level or level <= dropped_level:
-        title = heading[2].strip(" '").lower()
-        dropped_level = level if title in _LISTING_SECTIONS else 0
-    if not dropped_level:
+        dropped_level = level if title.lower() in _LISTING_SECTIONS else 0
+      if not works_level or level <= works_level:
+        works_level = level if title.lower() in _LISTING_WORKS else 0
+      line = f'{TITLE_MARK}{level}{title}'
+    if not dropped_level and not (works_level and line.startswith(LIST_MARKS)):
       yield line
-
-
-# What must be in a line for a pattern to fit (most lines have none of it, and
-# looking is much cheaper than matching), the pattern, what takes its place.
-_REPLACEMENTS = tuple(
-  (triggers, re.compile(pattern), replacement)
-  for triggers, pattern, replacement in (
-    (('[[',), r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1'),
-    (("''",), r"'{2,}", ''),
-    (('<',), r'</?[A-Za-z][^<>]*>|<!--(?:(?!<!--).)*?-->', ''),
-    (('__',), r'__[A-Z]+__', ''),
-    (
-      ('{{', '}}', '[[', ']]'),
-      r'\{\{[^{}]*\}\}|\[\[|\]\]|\{\{|\}\}',
-      '',
-    ),
-    (
-      ('&',),
-      r'&(?:nbsp|ndash|mdash|amp|quot|minus|thinsp|#160);',
-      ' ',
-    ),
-    (('',), r'\s+', ' '),
-    # What a template left behind: "(; born 1900)", "(born 1900, )", "( )".
-    (
-      ('(', '['),
-      r'([(\[])[\s,;:/–—-]*'
-      r'(?:\b(?:or|and)\b[\s,;:]*(?=[)\]])|(?=[\s,;:)\]]))',
-      r'\1',
-    ),
-    (('(',), r'\(\s*[,;:]+\s*', '('),
-    ((')',), r'(?<![\s,;:])[\s,;:]+(?:(?:or|and)[\s,;:]*)?\)', ')'),
-    (('( ',), r'\(\s+', '('),
-    (('()', '[]'), r'\s*\(\)|\s*\[\]', ''),
-    ((',', ';', ':'), r'([,;:])(?:\s*[,;:])+', r'\1'),
-    (
-      (' ,', ' ;', ' :', ' !', ' ?', ' )', ' .'),
-      r'(?<=\S)\s+([,;:!?)]|\.(?!\.|\d))',
-      r'\1',
-    ),
-    (('""', '“”'), r'""|“”', ''),
-    ((' |',), r'\s\|\s?(?=\w)', ' '),
-  )
-)
-_ENDS = re.compile(r'[.!?…]["”’\')\]]*$')
-_LIST_MARK = re.compile(r'[*#:;]+\s*')
-_TABLE_DEBRIS = re.compile(
-  r'[|!{}]|\|\}|(?:align|style|class|width|colspan)\s*='
-)
-_MIN_LIST_WORDS = 8
-_MIN_WORDS = 4
-
-
-def _clean_line(line: str) -> str:
-  """A line without what markup left behind; empty if it is no sentence."""
-  line = line.strip()
-  mark = _LIST_MARK.match(line)
-  if mark:
-    line = line[mark.end() :]
-  if not line or _TABLE_DEBRIS.match(line):
-    return ''
-  for triggers, pattern, replacement in _REPLACEMENTS:
-    if any(trigger in line for trigger in triggers):
-      line = pattern.sub(replacement, line)
-  line = line.strip()
-  if not line.endswith(':') and not _ENDS.search(line):
-    # A caption or a name; or a sentence that ended in a formula or a table.
-    line = line[: _last_end(line)]
-  num_words = len(line.split())
-  return line if num_words >= (_MIN_LIST_WORDS if mark else _MIN_WORDS) else ''
-
-
-def _last_end(line: str) -> int:
-  """Where the last whole sentence ends; 0 if there is none."""
-  ranges = split_sentences(line)
-  return ranges[-2][1] if len(ranges) > 1 else 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +22,10 @@ _NUM_QUERIES = 64  # at least: recall is measured on them
 # With more blocks, what takes minutes to build is left to who asks for it.
 _MANY_BLOCKS = 2_000_000
 _SLOW_TO_BUILD = ('faiss ivf', 'scann')
+_COLUMNS = (
+  *('method', 'batch', 'k', 'ms', 'x floor'),
+  *('recall', 'build s', 'GiB'),
+)
 
 
 def bench(
@@ -135,20 +140,12 @@ def _snapshot_embeds(
 def _show(found: dict[str, Any], console: Console) -> None:
   machine, rates = found['machine'], found['rates']
   table = Table(
-    title=f'{machine["num_blocks"]:,} blocks of width {machine["embed_dim"]}'
+    title=f'{machine["num_blocks"]:,} blocks of width {machine["embed_dim"]}',
+    box=box.SIMPLE,
   )
-  for name in (
-    'method',
-    'batch',
-    'k',
-    'ms',
-    'x floor',
-    'queries/s',
-    'recall',
-    'build s',
-    'GiB',
-  ):
-    table.add_column(name, justify='left' if name == 'method' else 'right')
+  for name in _COLUMNS:
+    justify = 'left' if name == 'method' else 'right'
+    table.add_column(name, justify=justify, no_wrap=True)
   for row in found['rows']:
     cells = [row['method'], str(row['batch']), str(row['k'])]
     if 'left_out' not in row:
@@ -156,7 +153,6 @@ def _show(found: dict[str, Any], console: Console) -> None:
       cells += [
         f'{row["milliseconds"]:,.2f}',
         f'{row["ratio_to_floor"]:.2f}',
-        f'{row["queries_per_second"]:,.0f}',
         f'{row["recall"]:.4f}',
         f'{row["build_seconds"]:.1f}',
         '' if memory is None else f'{memory / (1 << 30):.2f}',

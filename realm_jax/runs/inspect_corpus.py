@@ -8,6 +8,7 @@ from rich.text import Text
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.corpus_checks import CorpusChecks, check_corpus
+from realm_jax.data.editions import edition_text
 from realm_jax.errors import UserError
 
 _BAR = 40  # characters of the longest bar
@@ -73,6 +74,7 @@ def _figures(corpus: Corpus, checks: CorpusChecks) -> Table:
   for name, value in (
     ('blocks', f'{corpus.num_blocks:,}'),
     ('articles', f'{manifest["num_articles"]:,}'),
+    ('edition', edition_text(manifest)),
     ('sentences', f'{num_sentences:,}'),
     (
       'spans a sentence',

@@ -21,6 +21,12 @@ from rich.table import Table
 from realm_jax.data.blocks import MIN_BLOCK_LEN
 from realm_jax.data.corpus import KIND, MADE_BY
 from realm_jax.data.corpus_writer import OWN_FILES, CorpusWriter
+from realm_jax.data.editions import (
+  check_since,
+  describe_edition,
+  edition_text,
+  edition_warning,
+)
 from realm_jax.data.packing import (
   MODEL_PREFIX,
   SKIPPED,
@@ -37,6 +43,7 @@ from realm_jax.errors import UserError
 from realm_jax.folders import is_whole, read_manifest
 
 RUNNERS = ('local', 'beam')
+SECTION_TITLES = ('drop', 'keep')
 # Starting a process costs a second or two, which fewer bytes are not worth.
 _MIN_BYTES_FOR_WORKERS = 8 << 20
 
@@ -51,6 +58,8 @@ def prepare(
   block_len: int = 288,
   min_block_len: int = 0,
   entities: str = 'rules',
+  section_titles: str = 'drop',
+  since: str | None = None,
   workers: int | None = None,
   runner: str = 'local',
   beam_options: Sequence[str] = (),
@@ -74,6 +83,14 @@ def prepare(
     min_block_len: shorter blocks are left out, and counted.
     entities: how entities are found, one of packing.ENTITIES, or hf: and
       the folder or name of a token classifier; dates always are.
+    section_titles: of MediaWiki pages. A title is no sentence, so 'drop' leaves
+      it out; 'keep' puts it on a line of its own before the section's first
+      prose, where it is a sentence of the block.
+      Sections that only list things are left out whole either way.
+    since: stamp of the edition, YYYY-MM-DD: the day since which the documents
+      say what they say, such as that of the dump. It goes into the manifest,
+      beside the oldest and the newest revision of the articles where a dump
+      tells them, and leaves nothing out; a newer revision is warned of.
     workers: processes; None for one a core, or one where the files are small
       or a token classifier reads them.
       More than one import the calling script again, as multiprocessing does:
@@ -87,8 +104,8 @@ def prepare(
 
   Raises:
     FileNotFoundError: a source or the vocabulary is missing.
-    UserError: a source is damaged or of no known format, there is no block to
-      keep, or the folder holds something else.
+    UserError: a source is damaged or of no known format, since is no day, there
+      is no block to keep, or the folder holds something else.
   """
   console = console or Console()
   started = time.monotonic()
@@ -100,6 +117,13 @@ def prepare(
     raise UserError(
       f'runner is {runner!r}, expected one of {", ".join(RUNNERS)}.'
     )
+  if section_titles not in SECTION_TITLES:
+    raise UserError(
+      f'section_titles is {section_titles!r}, expected one of '
+      f'{", ".join(SECTION_TITLES)}.'
+    )
+  since = check_since(since)
+  keeps_titles = section_titles == 'keep'
   wordpiece = WordPiece.from_vocab_file(vocab) if vocab else None
   tagger = make_tagger(entities)
   identified = [identify_source(source) for source in sources]
@@ -109,6 +133,11 @@ def prepare(
     'entities': tagger.name if tagger else 'none',
     'sources': identified,
   }
+  # Only what was asked for: corpora that were made before stay the same.
+  if keeps_titles:
+    settings['section_titles'] = section_titles
+  if since:
+    settings['since'] = since
   if wordpiece:
     settings['vocab'] = wordpiece.fingerprint
   else:
@@ -122,8 +151,12 @@ def prepare(
     workers = _num_workers(identified, entities)
   with _progress(console) as progress:
     if wordpiece is None:
-      wordpiece = _train(sources, vocab_size, vocab_sample_chars, progress)
-    make_packer = _PackerMaker(wordpiece, entities, block_len, min_block_len)
+      wordpiece = _train(
+        sources, vocab_size, vocab_sample_chars, keeps_titles, progress
+      )
+    make_packer = _PackerMaker(
+      wordpiece, entities, block_len, min_block_len, keeps_titles
+    )
     kinds = span_kinds(tagger)
     if runner == 'beam':
       from realm_jax.runs.prepare_beam import write_with_beam
@@ -153,6 +186,7 @@ class _PackerMaker:
   entities: str
   block_len: int
   min_block_len: int
+  section_titles: bool
 
   def __call__(self) -> Packer:
     return Packer(
@@ -160,6 +194,7 @@ class _PackerMaker:
       make_tagger(self.entities),
       self.block_len,
       self.min_block_len,
+      self.section_titles,
     )
 
 
@@ -260,14 +295,19 @@ def _read_chunks(
 
 
 def _train(
-  sources: Sequence[str], size: int, sample_chars: int, progress: Progress
+  sources: Sequence[str],
+  size: int,
+  sample_chars: int,
+  section_titles: bool,
+  progress: Progress,
 ) -> WordPiece:
   task = progress.add_task('reading for the vocabulary', total=None, counts='')
   texts: list[str] = []
   num_chars = 0
   chunks = _read_chunks(sources, Counter())
   for article in itertools.chain.from_iterable(chunks):
-    texts.append(f'{article.title}\n{article.plain().text}')
+    text = article.plain(section_titles).text
+    texts.append(f'{article.title}\n{text}')
     num_chars += len(texts[-1])
     progress.update(task, counts=f'{len(texts):,} articles')
     if num_chars >= sample_chars:
@@ -300,7 +340,9 @@ def _write_corpus(
   skipped += skipped_by_packers(writer.counts)
   check_not_empty(writer.num_blocks, sources, skipped)
   return writer.finish(
-    settings=settings, num_skipped=dict(sorted(skipped.items()))
+    settings=settings,
+    edition=describe_edition(settings.get('since'), writer.counts),
+    num_skipped=dict(sorted(skipped.items())),
   )
 
 
@@ -335,6 +377,7 @@ def _print_summary(
   rows = [
     ('articles', f'{manifest["num_articles"]:,}'),
     *((f'left out: {w}', f'{n:,}') for w, n in manifest['num_skipped'].items()),
+    ('edition', edition_text(manifest)),
     ('blocks', f'{manifest["num_blocks"]:,}'),
     ('left out: short blocks', f'{manifest["num_short_blocks"]:,}'),
     ('sentences', f'{manifest["num_sentences"]:,}'),
@@ -358,3 +401,5 @@ def _print_summary(
   for name, value in rows:
     table.add_row(name, value)
   console.print(table)
+  if warning := edition_warning(manifest['edition']):
+    console.print(f'[bold yellow]Warning:[/] {warning}')

@@ -24,6 +24,7 @@ from realm_jax.data.corpus_writer import (
   finish_corpus,
   write_shard,
 )
+from realm_jax.data.editions import describe_edition
 from realm_jax.data.packing import PackedChunk, Packer, chunked
 from realm_jax.data.sources import Article, read_source
 from realm_jax.data.wordpiece import WordPiece
@@ -121,6 +122,7 @@ def write_with_beam(
     [read_json(chunks_folder / _SHARD.format(s.number)) for s in shards],
     counts,
     settings=settings,
+    edition=describe_edition(settings.get('since'), counts),
     num_skipped=dict(sorted(skipped.items())),
   )
 

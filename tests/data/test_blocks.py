@@ -116,6 +116,14 @@ def test_blocks_hold_the_article_and_encode_to_their_ids(
     )
 
 
+def test_clean_text_knows_all_white_space():
+  for code in (*range(0x3100), 0xD800, 0xDFFF, 0xFEFF):
+    text = f'a{chr(code)}b'
+    if chr(code) not in '\r\n':
+      whole = text.replace(chr(code), '\ufffd') if code >> 11 == 27 else text
+      assert clean_text(text) == ' '.join(whole.split())
+
+
 def test_clean_text_makes_white_space_uniform():
   text = ' a\xa0 b\t\n\r\n  \nc\u2003d \ud83d '
   assert clean_text(text) == 'a b\nc d \ufffd'

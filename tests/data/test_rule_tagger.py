@@ -25,6 +25,9 @@ def found(text, kind=ENTITY):
     ('aboard Apollo 11 today', ['Apollo 11']),
     ('in New York City', ['New York City']),
     ('France and Germany', ['France', 'Germany']),
+    ('a French-speaking town', ['French']),
+    ('to Port-au-Prince by Spider-Man', ['Port-au-Prince', 'Spider-Man']),
+    ('the academy (A.M.P.A.S.) met', ['A.M.P.A.S.']),
   ],
 )
 def test_a_name_is_found_whole(text, names):
@@ -42,6 +45,8 @@ def test_a_name_is_found_whole(text, names):
     ('Tesla died in poverty.', ['Tesla']),
     ('They like Banking. Banking likes them.', ['Banking', 'Banking']),
     ('She said: “The End” and left.', ['End']),
+    ('Leaving the Rhine, he went.', ['Rhine']),
+    ('Synthetic oil is made. Likewise it is sold.', []),
     ('World War I. The end came.', ['World War I']),
   ],
 )
@@ -50,7 +55,8 @@ def test_the_first_word_of_a_sentence_needs_more_than_a_capital(text, names):
 
 
 @pytest.mark.parametrize(
-  'text', ['on Monday', 'in May', 'I am A', '', 'iPhone']
+  'text',
+  ['on Monday', 'on the Sunday of November', 'in May', 'I am A', '', 'iPhone'],
 )
 def test_days_months_and_single_letters_are_no_names(text):
   assert found(text) == []

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from realm_jax.data.sources import read_source
+from realm_jax.data.sources import Article, read_source
 from realm_jax.data.wikipedia import Page, read_dump, read_pages
 from realm_jax.errors import UserError
 
@@ -77,7 +77,7 @@ def test_what_is_no_article_is_skipped_and_counted(tmp_path):
     *(p for pages in skipped_pages.values() for p in pages),
   )
   skipped = Counter()
-  titles = [title for title, _ in read_dump(path, skipped)]
+  titles = [title for title, *_ in read_dump(path, skipped)]
   assert titles == ['A', 'Listing', 'B']
   assert skipped == {why: len(pages) for why, pages in skipped_pages.items()}
 
@@ -85,7 +85,20 @@ def test_what_is_no_article_is_skipped_and_counted(tmp_path):
 def test_only_the_text_of_the_page_is_read(tmp_path):
   path = write_dump(tmp_path / 'dump.bz2', page('A'), compress=bz2.compress)
   (article,) = read_source(path)
-  assert article == ('A', 'It is a page, and so on.', False, False)
+  assert article == Article('A', 'It is a page, and so on.')
+
+
+def test_the_day_of_the_last_revision_is_kept(tmp_path):
+  revision = '<revision><timestamp>{}</timestamp></revision>'
+  path = write_dump(
+    tmp_path / 'dump.xml',
+    page('A', extra=revision.format('2018-12-19T23:59:00Z')),
+    page('B', extra=revision.format('yesterday')),
+  )
+  assert [article.revised for article in read_source(path)] == [
+    '2018-12-19',
+    '',
+  ]
 
 
 def test_a_truncated_dump_names_itself(tmp_path):

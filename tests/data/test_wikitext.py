@@ -80,6 +80,107 @@ def test_tables_lists_of_names_and_captions_go():
   ]
 
 
+def test_lines_that_follow_each_other_are_one_paragraph():
+  wikitext = (
+    'It was built\nin three\nyears.<ref>a</ref>\nIt stands.\n\nThe second '
+    'paragraph\n* is not this item, which is a whole sentence.\nThe third has '
+    'one<br>break in\nit, after four words.\n indented code.\n'
+    '[[File:a.png|thumb|Its [[caption]]]]\nThe last one is here.'
+  )
+  assert plain_text(wikitext).split('\n') == [
+    'It was built in three years. It stands.',
+    'is not this item, which is a whole sentence.',
+    'break in it, after four words.',
+    'The last one is here.',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('item', 'is_kept'),
+  [
+    ('The river has no bridge between the two towns', True),
+    ('It was sold.', False),
+    ('It was sold again.', True),
+    ('Red and blue stones, sold together.', False),
+    ('A box of red and blue stones, sold together.', True),
+    ('A box of red and blue stones that they sold', False),
+    ('stones that were red or blue and sold together', False),
+  ],
+)
+def test_items_of_lists_stay_if_they_are_sentences(item, is_kept):
+  assert plain_text(f'* {item}') == (item if is_kept else '')
+
+
+def test_sections_that_list_works_keep_their_prose():
+  wikitext = (
+    '== Filmography ==\nShe made nine films in all.\n'
+    '* The first of them was made in nine days.\n'
+    '=== Shorts ===\nFour of them are short.\n* The Fourth of them is it.\n'
+    '== Reception ==\n* The first of them was liked by most.'
+  )
+  assert plain_text(wikitext).split('\n') == [
+    'She made nine films in all.',
+    'Four of them are short.',
+    'The first of them was liked by most.',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('wikitext', 'text'),
+  [
+    ('It is {{convert|22|e6acre|km2}} large.', 'It is 22 million acres large.'),
+    ('It is {{convert|1500|to|22000|m}} high.',
+     'It is 1,500 to 22,000 m high.'),
+    ('He is {{cvt|6|ft|2|in|cm}} tall.', 'He is 6 ft 2 in tall.'),
+    ('It is {{convert|15|–|17|in|disp=or}} long.', 'It is 15–17 in long.'),
+    ('It has {{convert|2|&ndash;|3|sqmi}} of land.',
+     'It has 2–3 square miles of land.'),
+    ('It is 10<sup>−10</sup> m and 5 km<sup>2</sup>.',
+     'It is 10^−10 m and 5 km².'),
+    ('The 19<sup>th</sup> has <sup>14</sup>C in it.',
+     'The 19th has 14C in it.'),
+    ('It has {{formatnum:12345}} of them.', 'It has 12,345 of them.'),
+    ('So &notit; and &#8211; go, {{=}} does not.',
+     'So &notit; and – go, = does not.'),
+  ],
+)  # fmt: skip
+def test_numbers_and_their_units_are_spelled_out(wikitext, text):
+  assert plain_text(wikitext) == text
+
+
+@pytest.mark.parametrize(
+  'quote',
+  [
+    '{{quote|%s}}', '{{Quote\n|text=%s\n|author=Bob\n}}',
+    '{{quote|1=%s|2=Bob}}', '{{quotation|%s<ref>{{cite|a=b}}</ref>|Bob}}',
+    '<blockquote>%s</blockquote>',
+  ],
+)  # fmt: skip
+def test_quotations_are_paragraphs(quote):
+  said = 'We have been [[here]] before, {{nowrap|all of us}}.'
+  assert plain_text(f'Ada said to them: {quote % said} And she left.') == (
+    'Ada said to them:\nWe have been here before, all of us.'
+  )
+
+
+def test_section_titles_are_lines_where_prose_follows():
+  wikitext = (
+    'The lead is a sentence.\n== Empty ==\n* Ada\n== History ==\n'
+    "=== ''Early'' [[year]]s ===\nIt has a long history.\nAnd more.\n\nSo much."
+    '\n=== Later ===\n== See also ==\nThis is not kept.\n'
+    '== Legacy ==\nIts legacy is kept here.'
+  )
+  kept = plain_text(wikitext, section_titles=True)
+  assert kept.split('\n') == [
+    'The lead is a sentence.',
+    'History',
+    'Early years',
+    'It has a long history. And more.',
+    'Legacy',
+    'Its legacy is kept here.',
+  ]
+
+
 def test_headings_end_paragraphs_and_listing_sections_go_whole():
   wikitext = (
     'The lead is a sentence.\n== History ==\nIt has a long history.\n'

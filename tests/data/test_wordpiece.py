@@ -1,5 +1,6 @@
 # ruff: noqa: RUF001 (typographic marks are meant)
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -179,3 +180,23 @@ def test_white_space_separates_texts_for_the_pieces(left, right):
   np.testing.assert_array_equal(
     together.token_ids, np.concatenate([e.token_ids for e in apart])
   )
+
+
+@given(st.lists(st.text(max_size=60) | st.sampled_from(TEXTS), max_size=4))
+def test_ids_without_offsets_are_the_same(texts):
+  wordpiece = WordPiece.train(TEXTS, 200)
+  for text in ['  '.join(texts), '\n'.join(texts)]:
+    expected = wordpiece.encode(text).token_ids.tolist()
+    assert wordpiece.token_ids(text) == expected
+    assert wordpiece.token_ids(text) == expected  # known by now
+
+
+def test_only_so_many_words_are_remembered(monkeypatch):
+  monkeypatch.setattr('realm_jax.data.wordpiece._MAX_KNOWN_WORDS', 3)
+  wordpiece = WordPiece(VOCAB)
+  text = f'in paris the caf\xe9 , {"e" * 99} in ,'
+  assert wordpiece.token_ids(text) == wordpiece.encode(text).token_ids.tolist()
+  assert set(wordpiece._words) == {'caf\xe9', ',', 'in'}  # forgotten once
+  copy = pickle.loads(pickle.dumps(wordpiece))
+  assert not copy._words
+  assert copy.token_ids(text) == wordpiece.token_ids(text)

@@ -21,7 +21,12 @@ def test_a_sound_corpus_is_shown_with_its_spans(tiny_corpus):
   assert not checks.warnings
   assert 'Nothing looks wrong' in printed
   assert checks.length_histogram.sum() == len(tiny.documents())
-  for figure in ('spans a sentence', 'spans: DATE', 'Wordpieces of a block'):
+  for figure in (
+    'edition',
+    'spans a sentence',
+    'spans: DATE',
+    'Wordpieces of a block',
+  ):
     assert figure in printed
   assert printed.count('Many a ') == 2
 

@@ -121,6 +121,61 @@ def test_articles_of_short_blocks_alone_are_counted(source, tmp_path):
   assert manifest['num_skipped'] == {'no text': 1, 'too short': 1}
 
 
+def write_dump(path):
+  pages = ''.join(
+    f'<page><title>{title}</title><ns>0</ns><revision><timestamp>{day}T10:00:00Z'
+    f'</timestamp><text>{text}</text></revision></page>'
+    for title, day, text in (
+      ('Bob', '2016-05-01', '== Life ==\nBob is a [[name]] of many.'),
+      ('Cid', '2003-03-17', 'Cid is the name of few.'),
+      ('Nil', '2020-01-01', '== See also ==\nIt has no text at all.'),
+    )
+  )
+  path.write_text(f'<mediawiki>{pages}</mediawiki>')
+  return str(path)
+
+
+def test_the_edition_goes_into_the_manifest(source, tmp_path):
+  dump = write_dump(tmp_path / 'dump.xml')
+  manifest, printed = run([dump], tmp_path / 'corpus', since='20161220')
+  # Of the articles that are kept: the last one has no text.
+  assert manifest['edition'] == {
+    'since': '2016-12-20',
+    'oldest_revision': '2003-03-17',
+    'newest_revision': '2016-05-01',
+  }
+  assert 'since 2016-12-20, revisions of 2003-03-17 to 2016-05-01' in printed
+  assert 'Warning' not in printed
+  _, printed = run([dump], tmp_path / 'earlier', since='2016-04-30')
+  assert 'Warning: The newest revision is of 2016-05-01' in printed
+  manifest, _ = run([source], tmp_path / 'no_dump', since='2016-12-20')
+  assert manifest['edition'] == {
+    'since': '2016-12-20',
+    'oldest_revision': None,
+    'newest_revision': None,
+  }
+
+
+def test_another_edition_is_another_corpus(source, tmp_path):
+  first, _ = run([source], tmp_path / 'corpus', since='2018-12-20')
+  assert run([source], tmp_path / 'corpus', since='2018-12-20')[0] == first
+  for since, words in (('2020-12-20', '2020-12-20 here'), (None, 'None here')):
+    with pytest.raises(UserError, match=f'since is 2018-12-20 there, {words}'):
+      run([source], tmp_path / 'corpus', since=since)
+
+
+def test_section_titles_are_kept_where_asked_for(tmp_path):
+  dump = write_dump(tmp_path / 'dump.xml')
+  run([dump], tmp_path / 'without')
+  assert Corpus.open(tmp_path / 'without').text(0) == 'Bob is a name of many.'
+  run([dump], tmp_path / 'with', section_titles='keep')
+  corpus = Corpus.open(tmp_path / 'with')
+  assert corpus.text(0) == 'Life\nBob is a name of many.'
+  assert corpus.manifest['settings']['section_titles'] == 'keep'
+  with pytest.raises(UserError, match="section_titles is 'all', expected one"):
+    run([dump], tmp_path / 'more', section_titles='all')
+
+
 def test_a_finished_folder_is_left_as_it_is(source, tmp_path):
   first, _ = run([source], tmp_path / 'corpus')
   times = [
@@ -300,6 +355,8 @@ def test_bad_arguments_are_refused(source, tmp_path):
     UserError, match="entities is 'all', expected one of rules"
   ):
     run([source], out, entities='all')
+  with pytest.raises(UserError, match="since is '2018'"):
+    run([source], out, since='2018')
   with pytest.raises(UserError, match='block_len is 3'):
     run([source], out, block_len=3)
   with pytest.raises(UserError, match='min_block_len is 99'):

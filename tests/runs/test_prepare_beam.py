@@ -58,6 +58,28 @@ def test_both_make_the_same_files(sources, tmp_path):
   assert local == run(sources, tmp_path / 'beam', runner='beam')
 
 
+def test_both_know_the_edition(tmp_path):
+  dump = tmp_path / 'dump.xml'
+  dump.write_text(
+    '<mediawiki>'
+    + ''.join(
+      f'<page><title>A</title><ns>0</ns><revision><timestamp>20{year:02}-05-01T'
+      f'</timestamp><text>== B ==\nIt is the page of {year}.</text></revision>'
+      '</page>'
+      for year in range(3, 14)
+    )
+    + '</mediawiki>'
+  )
+  settings = {'since': '2018-12-20', 'section_titles': 'keep'}
+  manifest, _ = local = run([str(dump)], tmp_path / 'local', **settings)
+  assert manifest['edition'] == {
+    'since': '2018-12-20',
+    'oldest_revision': '2003-05-01',
+    'newest_revision': '2013-05-01',
+  }
+  assert local == run([str(dump)], tmp_path / 'b', runner='beam', **settings)
+
+
 def test_a_stopped_pipeline_packs_nothing_twice(sources, tmp_path, monkeypatch):
   expected = run(sources, tmp_path / 'local')
   folder = tmp_path / 'beam'

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embeddings import EMBED_DIM, Mixture, exact_top, recall
 
+from realm_jax.bench.contenders import recall
+from realm_jax.bench.embeddings import EMBED_DIM, Mixture, exact_top
 from realm_jax.folders import is_whole
 from realm_jax.index.scann_index import ScannIndex
 from realm_jax.index.scann_settings import ScannConfig, settings_for
@@ -172,6 +173,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     num_leaves=arguments.num_leaves,
     soar=arguments.soar,
     search_threads=1,
+    niceness=0,  # or the clock would tell of others
     work_folder=str(arguments.work),
   )
   index, costs = build(snapshot, config)

@@ -14,29 +14,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from approximate import make_snapshot, private_gib
 
 from realm_jax.bench.contenders import recall
 from realm_jax.bench.embeddings import EMBED_DIM, Mixture, exact_top
 from realm_jax.bench.floors import PRODUCT, READ, Probes
 from realm_jax.bench.timing import time_in_turn
-from realm_jax.folders import is_whole
 from realm_jax.index.exact_index import ExactIndex
-from realm_jax.index.snapshot import (
-  Snapshot,
-  finish_snapshot,
-  load_snapshot,
-  write_shard,
-)
-
-
-def private_bytes() -> dict[str, int]:
-  """Memory of this process that is no file's, and that is (Linux)."""
-  found = {}
-  for line in Path('/proc/self/status').read_text().splitlines():
-    name, _, value = line.partition(':')
-    if name in ('RssAnon', 'RssFile'):
-      found[name] = int(value.split()[0]) * 1024
-  return found
+from realm_jax.index.snapshot import load_snapshot
 
 
 def main() -> None:
@@ -49,17 +34,14 @@ def main() -> None:
   arguments = parser.parse_args()
   mixture = Mixture(arguments.num_blocks)
   folder = arguments.out / 'snapshot'
-  shape = (arguments.num_blocks, EMBED_DIM)
-  if not is_whole(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    write_shard(folder, 0, 1, mixture.chunks(), shape, 'float32')
-    finish_snapshot(folder, Snapshot(None), shape, 'float32')
+  make_snapshot(folder, mixture)
   start = time.perf_counter()
   snapshot = load_snapshot(folder, None)
   verify_seconds = time.perf_counter() - start
   queries = mixture.queries(max(arguments.batch))
   del mixture
-  before = private_bytes()
+  probes = Probes('cpu', 'float32')
+  before = private_gib()
   start = time.perf_counter()
   index = ExactIndex(snapshot)
   open_seconds = time.perf_counter() - start
@@ -67,7 +49,6 @@ def main() -> None:
     index.table.rows.unsafe_buffer_pointer()
     == snapshot.block_embeds.ctypes.data
   )
-  probes = Probes('cpu', 'float32')
   rows = []
   for batch in arguments.batch:
     some = queries[:batch]
@@ -79,7 +60,8 @@ def main() -> None:
       arguments.rounds,
     )
     ratios = [
-      searched / probes.floor(product, read, batch, *shape, 4)
+      searched
+      / probes.floor(product, read, batch, arguments.num_blocks, EMBED_DIM, 4)
       for searched, product, read in zip(
         seconds['search'], seconds[PRODUCT], seconds[READ], strict=True
       )
@@ -91,21 +73,17 @@ def main() -> None:
         'ratio_to_floor': statistics.median(ratios),
       }
     )
-  after = private_bytes()
+  after = private_gib()
   some = queries[:16]
-  exact = [
-    set(ids.tolist())
-    for ids in exact_top(some, snapshot.block_embeds, arguments.k)
-  ]
+  exact_ids = exact_top(some, snapshot.block_embeds, arguments.k)
   found = {
     'num_blocks': arguments.num_blocks,
     'verify_seconds': verify_seconds,
     'open_seconds': open_seconds,
     'aliased': aliased,
-    'private_gib_before': before['RssAnon'] / 2**30,
-    'private_gib_after': after['RssAnon'] / 2**30,
-    'mapped_gib': after['RssFile'] / 2**30,
-    'recall': recall(index.search(some, arguments.k).block_ids, exact),
+    'private_gib_before': before,
+    'private_gib_after': after,
+    'recall': recall(index.search(some, arguments.k).block_ids, exact_ids),
     'rows': rows,
   }
   print(json.dumps(found, indent=2))

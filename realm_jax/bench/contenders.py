@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -154,18 +154,13 @@ def fits(contender: Contender, batch: int, num_blocks: int) -> bool:
   return not contender.holds_scores or free is None or needed <= free
 
 
-def recall(found: Array, exact: Sequence[set[int]]) -> float:
-  """Share of the best blocks that were found.
-
-  Args:
-    found: [num_queries, k] ids.
-    exact: the k best ids of each query.
-  """
+def recall(found_ids: Array, exact_ids: Array) -> float:
+  """Share of the best blocks that were found: [num_queries, k] ids each."""
   shared = [
-    len(best.intersection(np.asarray(ids).tolist()))
-    for ids, best in zip(found, exact, strict=True)
+    len(np.intersect1d(found, exact))
+    for found, exact in zip(found_ids, exact_ids, strict=True)
   ]
-  return sum(shared) / sum(map(len, exact))
+  return sum(shared) / exact_ids.size
 
 
 def _peak_bytes() -> int:

@@ -7,7 +7,6 @@ or easier to search approximately.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -61,18 +60,6 @@ class Mixture:
     latents += _QUERY_SCALE * _normal(rng, num_queries)
     # In no order, so that a batch is of all topics.
     return self._embed(rng.permutation(latents))
-
-  def write(self, path: Path) -> np.ndarray:
-    """Writes all embeddings to a .npy file; returns it memory-mapped."""
-    partial = path.with_suffix('.partial')
-    shape = (self.num_blocks, EMBED_DIM)
-    header = {'descr': '<f4', 'fortran_order': False, 'shape': shape}
-    with open(partial, 'wb') as stream:
-      np.lib.format.write_array_header_1_0(stream, header)
-      for chunk in self.chunks():
-        stream.write(chunk.data)
-    partial.rename(path)
-    return np.load(path, mmap_mode='r')
 
   def _draw(self, number: int) -> np.ndarray:
     """Latent vectors of a chunk, before the rotation and LayerNorm."""

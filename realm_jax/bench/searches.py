@@ -48,8 +48,8 @@ def measure_searches(
   rates = []
   for k in ks:
     some = query_embeds[:_NUM_RECALL]
-    exact = [set(ids.tolist()) for ids in exact_top(some, block_embeds, k)]
-    recalls = _recalls(built, block_embeds, some, exact, k)
+    exact_ids = exact_top(some, block_embeds, k)
+    recalls = _recalls(built, block_embeds, some, exact_ids, k)
     for batch in batches:
       queries = query_embeds[:batch]
       calls = {
@@ -126,11 +126,11 @@ def _recalls(
   built: Mapping[str, Built],
   block_embeds: np.ndarray,
   queries: np.ndarray,
-  exact: Sequence[set[int]],
+  exact_ids: np.ndarray,
   k: int,
 ) -> dict[str, float]:
   return {
-    name: recall(_search(entry, queries, k)(), exact)
+    name: recall(_search(entry, queries, k)(), exact_ids)
     for name, entry in built.items()
     if _left_out(entry, len(queries), block_embeds) is None
   }

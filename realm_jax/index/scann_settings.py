@@ -31,9 +31,10 @@ class ScannConfig:
     num_leaves: of the tree. If it is given there is a tree, however few blocks.
     leaves_to_search: for a query, whatever the number of blocks it asks for.
     reorder: blocks a query that are scored again, exactly.
-    soar: store each block in two leaves: a build that takes 1.8 times as long,
-      for searches that are a fifth faster at the same recall. For an index that
-      is searched millions of times before it is replaced.
+    soar: store each block in two leaves, of which half as many are searched: a
+      build takes 1.5 to 1.8 times as long. For an index that is searched for
+      long before it is replaced, if `tune` shows that leaves are what limits
+      recall; on made-up embeddings it gained nothing to a fifth.
     training_sample_size: blocks that the leaves are fitted to.
     build_threads: of the worker process that builds; 0 for half of the cores.
     search_threads: 0 for all cores.
@@ -95,7 +96,7 @@ class ScannSettings(NamedTuple):
 def settings_for(num_blocks: int, k: int, config: ScannConfig) -> ScannSettings:
   """Fills in what the configuration leaves to the size of the corpus.
 
-  Measured on made-up embeddings of width 128, by experiments/index/approximate.py.
+  Measured on made-up embeddings of width 128: experiments/index/approximate.py.
   leaves_to_search and reorder may differ from search to search; the other
   settings are those of the build and do not depend on k.
 

@@ -140,6 +140,7 @@ def test_few_blocks_are_searched_exactly_with_ties(num_blocks, batch, k):
 
 
 def test_all_blocks_tie_and_the_first_are_found():
+  # ScaNN does not promise it. If this fails, fetch more, and sort those.
   found = ScannIndex(np.ones((700, 3), np.float32)).search(np.ones((2, 3)), 5)
   np.testing.assert_array_equal(found.block_ids, [[0, 1, 2, 3, 4]] * 2)
 
@@ -378,6 +379,7 @@ def test_a_swap_that_does_not_fit_is_refused(index, blocks, monkeypatch):
   with pytest.raises(UserError, match='block 12 is not finite'):
     index.swap(Snapshot(broken))
   monkeypatch.setattr(scann_index, 'free_host_bytes', lambda: 1000)
+  monkeypatch.setattr(scann_index, 'Worker', None)  # it is not even started
   with pytest.raises(UserError, match='3,001 embeddings of width 16 needs'):
     index.swap(Snapshot(blocks))
   assert index.index_step == 7
@@ -400,17 +402,47 @@ def test_a_killed_worker_leaves_the_old_index_in_use(index, blocks):
   assert index.index_step == 9
 
 
+@pytest.fixture
+def fake_python(tmp_path, monkeypatch):
+  """Makes lines of a shell script what workers run."""
+
+  def fake(lines):
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\n{lines}\n')
+    python.chmod(python.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setattr(sys, 'executable', str(python))
+
+  return fake
+
+
 @pytest.mark.parametrize('status, error', [(2, UserError), (3, RuntimeError)])
 def test_a_worker_that_fails_is_quoted(
-  index, blocks, tmp_path, monkeypatch, status, error
+  index, blocks, fake_python, status, error
 ):
-  python = tmp_path / 'python'
-  python.write_text(f'#!/bin/sh\necho what happened >&2\nexit {status}\n')
-  python.chmod(python.stat().st_mode | stat.S_IEXEC)
-  monkeypatch.setattr(sys, 'executable', str(python))
+  fake_python(f'echo what happened >&2; exit {status}')
   with pytest.raises(error, match='what happened'):
     index.swap(Snapshot(blocks, 8))
   assert index.index_step == 7
+
+
+def test_a_worker_has_so_many_threads(blocks, fake_python):
+  fake_python('echo $OMP_NUM_THREADS, $@ >&2; exit 2')
+  config = ScannConfig(num_leaves=50, build_threads=3)
+  with pytest.raises(UserError, match=r'^3, .* --threads 3 '):
+    ScannIndex(blocks, config)
+
+
+def test_a_worker_leaves_cores_to_others(run_python):
+  code = """
+import os
+from realm_jax.index.scann_build import _stand_back
+before = os.nice(0)
+_stand_back(1, 4)
+print(len(os.sched_getaffinity(0)), min(os.nice(0) - before, 4))
+"""
+  cores, niceness = run_python(code).split()
+  assert cores == '1'
+  assert int(niceness) > 0 or os.nice(0) == 19
 
 
 def test_an_interrupt_ends_the_worker(index, blocks, monkeypatch):

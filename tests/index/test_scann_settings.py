@@ -1,6 +1,6 @@
 """Settings by the size of the corpus: the rows of a table of measurements.
 
-Where a pinned number moves, measure again with experiments/index/approximate.py.
+Where a pinned number moves, measure again: experiments/index/approximate.py.
 """
 
 import pytest

@@ -67,10 +67,10 @@ def measure_searches(
           rows.append({**row, 'left_out': left_out})
           continue
         assert entry.contender is not None
+        num_blocks, embed_dim = block_embeds.shape
+        itemsize = entry.contender.itemsize
         floors = [
-          probes.floor(
-            *pair, batch, *block_embeds.shape, entry.contender.itemsize
-          )
+          probes.floor(*pair, batch, num_blocks, embed_dim, itemsize)
           for pair in both
         ]
         median = statistics.median(seconds[name])

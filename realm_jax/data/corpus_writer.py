@@ -80,6 +80,7 @@ class CorpusWriter:
     self._shards: list[dict[str, Any]] = []
     self.counts: Counter[str] = Counter()
     self.cursor: Any = None
+    self._next_cursor: Any = None  # of the last chunk added
     self._chunks: list[PackedChunk] = []
     if not self._go_on():
       clear_unfinished(self._folder)
@@ -103,7 +104,7 @@ class CorpusWriter:
       return False
     self._shards = progress['shards']
     self.counts = Counter(progress['counts'])
-    self.cursor = progress['cursor']
+    self.cursor = self._next_cursor = progress['cursor']
     return True
 
   def add(self, chunk: PackedChunk, cursor: Any = None) -> None:
@@ -114,9 +115,10 @@ class CorpusWriter:
       cursor: JSON; says where the chunk after this one is found.
     """
     self._chunks.append(chunk)
+    self._next_cursor = cursor
     self.counts.update(chunk.counts)
     if _num_blocks(self._chunks) >= self._shard_size:
-      self._write_shard(cursor)
+      self._write_shard()
 
   def finish(self, **fields: Any) -> dict[str, Any]:
     """Writes what is left, and the manifest.
@@ -128,7 +130,7 @@ class CorpusWriter:
       The manifest.
     """
     if _num_blocks(self._chunks):
-      self._write_shard(None)
+      self._write_shard()
     return finish_corpus(
       self._folder,
       self._wordpiece,
@@ -138,7 +140,7 @@ class CorpusWriter:
       **fields,
     )
 
-  def _write_shard(self, cursor: Any) -> None:
+  def _write_shard(self) -> None:
     number = len(self._shards)
     shard = write_shard(
       self._folder,
@@ -149,12 +151,12 @@ class CorpusWriter:
     )
     self._shards.append(shard)
     self._chunks = []
-    self.cursor = cursor
+    self.cursor = self._next_cursor
     write_json(
       self._folder / PROGRESS,
       {
         'made_of': self._made_of,
-        'cursor': cursor,
+        'cursor': self.cursor,
         'counts': self.counts,
         'shards': self._shards,
       },

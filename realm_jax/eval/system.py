@@ -62,7 +62,7 @@ def open_system(
   lengths = Lengths(**loaded.settings['lengths'])
   snapshot = None
   if loaded.stage != 'closed_book':
-    snapshot = run_snapshot(loaded, opened, lengths)
+    snapshot, _ = run_snapshot(loaded, opened, lengths)
   retriever = Retriever(
     make_embed(loaded.model, Realm.embed_queries),
     opened,
@@ -101,11 +101,14 @@ def run_snapshot(
   corpus: Corpus,
   lengths: Lengths,
   on_progress: Callable[[int], None] = lambda num_done: None,
-) -> Snapshot:
+) -> tuple[Snapshot, int]:
   """The embeddings of a corpus under a run's final parameters.
 
   Made once for each corpus, and kept in the run's folder. Blocks that another
   corpus has as well are embedded once.
+
+  Returns:
+    The snapshot, and how many blocks were embedded for it.
   """
   folder = index_folder(run.path, corpus.fingerprint)
   maker = SnapshotMaker(
@@ -115,4 +118,5 @@ def run_snapshot(
     on_progress,
     known_snapshots(run.path),
   )
-  return maker.snapshot(folder, run.params, run.num_steps)[0]
+  snapshot, _ = maker.snapshot(folder, run.params, run.num_steps)
+  return snapshot, maker.num_embedded

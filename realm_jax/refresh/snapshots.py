@@ -24,7 +24,12 @@ from realm_jax.types import TextInputs
 
 
 class SnapshotMaker:
-  """Makes the snapshots of one run, or finds those it has made already."""
+  """Makes the snapshots of one run, or finds those it has made already.
+
+  Attributes:
+    num_embedded: blocks embedded for the snapshot that was asked for last; the
+      others were embedded before.
+  """
 
   def __init__(
     self,
@@ -49,6 +54,7 @@ class SnapshotMaker:
     self._lengths = lengths
     self._on_progress = on_progress
     self._reuse_from = reuse_from
+    self.num_embedded = 0
 
   @cached_property
   def _digests(self) -> np.ndarray:
@@ -78,8 +84,11 @@ class SnapshotMaker:
           f'Snapshot {folder} is of step {snapshot.index_step}, expected step '
           f'{index_step}. Delete it, and it is made again.'
         )
+      self.num_embedded = 0
       return snapshot, 0.0
     start = time.perf_counter()
+    known = self._known(params)
+    num_known = 0 if known is None else int(known[1].sum())
     snapshot = embed_blocks(
       self._embed_documents,
       params,
@@ -87,8 +96,9 @@ class SnapshotMaker:
       self._lengths,
       index_step,
       self._on_progress,
-      self._known(params),
+      known,
     )._replace(block_digests=self._digests)
+    self.num_embedded = self._corpus.num_blocks - num_known
     seconds = time.perf_counter() - start
     save_snapshot(folder, snapshot)
     return snapshot, seconds

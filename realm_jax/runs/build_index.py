@@ -15,7 +15,9 @@ def build_index(
 ) -> Snapshot:
   """Makes the snapshot that evaluating and asking search.
 
-  They make it themselves where it is missing; this does it ahead of time.
+  They make it themselves where it is missing; this does it ahead of time. Of a
+  corpus that shares blocks with others of the run, such as an edited one, only
+  the new blocks are embedded; the last line says how many.
 
   Args:
     run: folder of a finished run; the snapshot is kept there.
@@ -31,7 +33,7 @@ def build_index(
   loaded.check_vocabulary(opened)
   with Progress(console=console) as progress:
     task = progress.add_task('embedding blocks', total=opened.num_blocks)
-    snapshot = run_snapshot(
+    snapshot, num_embedded = run_snapshot(
       loaded,
       opened,
       Lengths(**loaded.settings['lengths']),
@@ -41,5 +43,8 @@ def build_index(
   console.print(
     f'{opened.num_blocks:,} blocks of {opened.folder} under {run}, step '
     f'{snapshot.index_step}.'
+  )
+  console.print(
+    f'Embedded {num_embedded:,}, reused {opened.num_blocks - num_embedded:,}.'
   )
   return snapshot

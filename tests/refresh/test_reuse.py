@@ -68,6 +68,21 @@ def test_blocks_that_stayed_are_not_embedded_again(
   assert found.corpus_fingerprint == second.fingerprint
 
 
+def test_what_was_embedded_is_counted(corpora, setup, tmp_path):
+  first, second = corpora
+  _, params, embed = setup
+  maker = SnapshotMaker(embed, first, tiny.LENGTHS)
+  maker.snapshot(tmp_path / 'a', params, 5)
+  assert maker.num_embedded == 9
+  maker.snapshot(tmp_path / 'a', params, 5)
+  assert maker.num_embedded == 0
+  maker = SnapshotMaker(
+    embed, second, tiny.LENGTHS, reuse_from=[tmp_path / 'a']
+  )
+  maker.snapshot(tmp_path / 'b', params, 5)
+  assert maker.num_embedded == 1
+
+
 def test_nothing_is_embedded_for_the_same_corpus(
   corpora, setup, counted, tmp_path
 ):

@@ -82,7 +82,7 @@ def test_a_published_model_answers_over_its_own_blocks(
   assert made.sentences.num_spans.sum() > 0
   system = open_system(run)
   assert system.corpus.fingerprint == made.fingerprint
-  snapshot = run_snapshot(load_run(run), made, system.lengths)
+  snapshot, _ = run_snapshot(load_run(run), made, system.lengths)
   np.testing.assert_array_equal(snapshot.block_embeds, embeds)
   answer = Predictor.load(run).ask('Where did Ada Quist live?')
   assert answer.text in made.text(answer.block_id)

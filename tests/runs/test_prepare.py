@@ -267,6 +267,27 @@ def test_a_stopped_run_goes_on_after_its_last_shard(
   )
 
 
+def test_a_run_stopped_before_its_manifest_repeats_no_block(
+  tmp_path, small_shards, monkeypatch
+):
+  source = many_articles(tmp_path / 'many.jsonl')
+  expected, _ = run([source], tmp_path / 'whole')
+  folder = tmp_path / 'corpus'
+
+  def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(corpus_writer, 'write_manifest', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    run([source], folder)
+  monkeypatch.undo()
+  # Its last shard is there, too: nothing is left to read.
+  assert len(list(folder.glob('blocks-*'))) == len(expected['block_files'])
+  manifest, _ = run([source], folder)
+  assert manifest == expected
+  Corpus.open(folder, verify=True)
+
+
 def test_a_stopped_run_with_other_settings_starts_anew(
   tmp_path, small_shards, monkeypatch
 ):

@@ -6,7 +6,10 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from realm_jax.errors import UserError
 
 _Item = TypeVar('_Item')
 _Result = TypeVar('_Result')
@@ -37,6 +40,9 @@ def ordered_map(
 
   Yields:
     Each item with its result, in order.
+
+  Raises:
+    UserError: a process was killed, most often for want of memory.
   """
   if workers == 1:
     function = make()
@@ -58,6 +64,12 @@ def ordered_map(
           return
         item, result = waiting.popleft()
         yield item, result.result()
+    except BrokenProcessPool as error:
+      raise UserError(
+        f'One of {workers} worker processes was killed, expected all to live: '
+        'the machine may have run out of memory. Run the command again, with '
+        'fewer workers; it goes on where it was.'
+      ) from error
     finally:
       pool.shutdown(wait=False, cancel_futures=True)
 

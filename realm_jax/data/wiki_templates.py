@@ -114,7 +114,9 @@ _UNITS = {
   'PD/km2': 'inhabitants per km²', '/sqmi': 'per square mile',
   '/km2': 'per km²', 'bbl': 'barrels', 'oilbbl': 'barrels',
   'oilbbl/d': 'barrels per day', 'Moilbbl/d': 'million barrels per day',
-  'Moilbbl': 'million barrels', 'koilbbl/d': 'thousand barrels per day',
+  'Mcuft': 'million cubic feet', 'Bcuft': 'billion cubic feet',
+  'Tcuft': 'trillion cubic feet', 'Moilbbl': 'million barrels',
+  'koilbbl/d': 'thousand barrels per day',
 }  # fmt: skip
 _MONTHS = (
   'January', 'February', 'March', 'April', 'May', 'June', 'July', 'August',
@@ -130,6 +132,20 @@ def _as_of(values: list[str]) -> str:
   words = [str(numbers[1])] if month and len(numbers) > 1 else []
   words += [_MONTHS[month - 1]] if month else []
   return ' '.join(['As of', *words, year]) if year else ''
+
+
+def _old_style(values: list[str]) -> str:
+  """{{OldStyleDate|February 2|1905|January 20}}, with the Julian day."""
+  if len(values) < 2:
+    return ''
+  day, year, *old = values
+  return f'{day} [O.S. {old[0]}] {year}' if old else f'{day} {year}'
+
+
+def _times_power(values: list[str]) -> str:
+  """{{e|24}} -> ×10^24, which a number stands before."""
+  power = ''.join(values[:1]).replace('-', '−')
+  return f'×10^{power}' if power else ''
 
 
 def _fraction(values: list[str]) -> str:
@@ -157,7 +173,8 @@ _TEMPLATES: dict[str, Callable[[list[str]], str]] = {
     _nth(0),
   ),
   **dict.fromkeys(
-    ('lang', 'transl', 'transliteration', 'ipa', 'color'), _nth(1)
+    ('lang', 'langx', 'rtl-lang', 'transl', 'transliteration', 'ipa', 'color'),
+    _nth(1),
   ),
   **dict.fromkeys(('convert', 'cvt'), _convert),
   **dict.fromkeys(('as of', 'asof'), _as_of),
@@ -165,13 +182,16 @@ _TEMPLATES: dict[str, Callable[[list[str]], str]] = {
   **dict.fromkeys(('chem', 'chem2', 'su'), _joined('')),
   **dict.fromkeys(
     ('ndash', 'mdash', 'spaced ndash', 'snd', 'spnd', 'spaced en dash', '--',
-     'dash', 'emdash', 'endash'),
+     'dash', 'emdash', 'endash', 'mdashb'),
     _constant(' – '),
   ),
   **dict.fromkeys(('nbsp', 'space', 'spaces', 'thinsp', '·', 'dot'),
                   _constant(' ')),
   **dict.fromkeys(("'", "'s", 'apostrophe'), _constant("'")),
   **dict.fromkeys(('circa', 'c.', 'ca.'), _prefixed('c.')),
+  'oldstyledate': _old_style,
+  'e': _times_power,
+  'us$': lambda values: 'US$' + ''.join(values[:1]) if values else '',
   'uss': _prefixed('USS'),
   'hms': _prefixed('HMS'),
   'ss': _prefixed('SS'),

@@ -130,6 +130,8 @@ class _PageReader:
     """The pages that end in this chunk."""
     try:
       self._parser.Parse(chunk, is_last)
+    except UserError:  # of the handlers; a ValueError, too
+      raise
     except (LookupError, ValueError) as error:  # of the encoding it declares
       raise UserError(
         f'{self._path} declares an encoding that is not read here ({error}). '

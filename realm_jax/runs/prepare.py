@@ -105,7 +105,8 @@ def prepare(
   Raises:
     FileNotFoundError: a source or the vocabulary is missing.
     UserError: a source is damaged or of no known format, since is no day, there
-      is no block to keep, or the folder holds something else.
+      is no block to keep, the folder holds something else, or a worker was
+      killed.
   """
   console = console or Console()
   started = time.monotonic()
@@ -116,6 +117,11 @@ def prepare(
   if runner not in RUNNERS:
     raise UserError(
       f'runner is {runner!r}, expected one of {", ".join(RUNNERS)}.'
+    )
+  if beam_options and runner != 'beam':
+    raise UserError(
+      f'beam_options are {", ".join(beam_options)}, but runner is {runner!r}, '
+      "expected 'beam'."
     )
   if section_titles not in SECTION_TITLES:
     raise UserError(

@@ -579,7 +579,7 @@ def test_what_follows_compressed_data_is_not_passed_over(
 def test_a_dump_that_would_lose_text_is_refused(content, message, folder):
   path = write(folder, 'lost.xml', f'{_FIRST}{content}</mediawiki>'.encode())
   with pytest.raises(
-    UserError, match=re.escape(f'lost.xml, line 1: {message}')
+    UserError, match=f'^{re.escape(f"{path}, line 1: {message}")}'
   ):
     list(read_source(path))
 

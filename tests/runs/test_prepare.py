@@ -378,6 +378,8 @@ def test_bad_arguments_are_refused(source, tmp_path):
     run([source], out, entities='all')
   with pytest.raises(UserError, match="since is '2018'"):
     run([source], out, since='2018')
+  with pytest.raises(UserError, match="-x, but runner is 'local', expected"):
+    run([source], out, beam_options=['-x'])
   with pytest.raises(UserError, match='block_len is 3'):
     run([source], out, block_len=3)
   with pytest.raises(UserError, match='min_block_len is 99'):

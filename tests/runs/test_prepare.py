@@ -1,4 +1,5 @@
 import bz2
+import importlib.util
 import io
 import json
 import os
@@ -6,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -304,41 +306,63 @@ def test_a_stopped_run_with_other_settings_starts_anew(
   assert len(list(folder.glob('blocks-*'))) == len(manifest['block_files'])
 
 
-@pytest.mark.slow
-def test_a_killed_run_is_finished_by_the_next_whatever_its_workers(tmp_path):
-  source = many_articles(tmp_path / 'many.jsonl', 20_000)
-  code = (
-    'import sys\n'
-    'from realm_jax.data import corpus_writer\n'
-    'from realm_jax.runs.prepare import prepare\n'
-    'corpus_writer.SHARD_SIZE = 3000\n'
-    "if __name__ == '__main__':\n"
-    '  prepare(sys.argv[1:2], sys.argv[2], vocab_sample_chars=10_000,\n'
-    '          workers=int(sys.argv[3]))\n'
-  )
-  script = tmp_path / 'script.py'
-  script.write_text(code)
+_SAMPLE = (
+  Path(__file__).resolve().parents[2]
+  / '../shared/realtext/enwiki-sample.xml.bz2'
+)
+_SCRIPT = """
+import sys
+from realm_jax.data import corpus_writer
+from realm_jax.runs.prepare import prepare
+source, folder, shard_size, workers, runner = sys.argv[1:]
+corpus_writer.SHARD_SIZE = int(shard_size)
+if __name__ == '__main__':
+  if runner == 'beam':
+    from realm_jax.runs import prepare_beam
+    prepare_beam.SHARD_SIZE = int(shard_size)
+  prepare([source], folder, vocab_sample_chars=10_000, workers=int(workers),
+          runner=runner)
+"""
 
-  def start(folder, workers):
+
+@pytest.mark.slow
+@pytest.mark.parametrize('source', ['made up', 'real'])
+def test_the_corpus_is_the_same_whoever_makes_it(tmp_path, source):
+  """One worker, two, a killed run and another that ends it, and Beam."""
+  shard_size = 1200
+  if source == 'made up':
+    path = many_articles(tmp_path / 'many.jsonl', 8_000)
+  elif not _SAMPLE.is_file():
+    pytest.skip('../shared/realtext is absent')
+  else:
+    path, shard_size = _SAMPLE, 300
+  script = tmp_path / 'script.py'
+  script.write_text(_SCRIPT)
+
+  def start(folder, workers, runner='local'):
+    arguments = (path, folder, shard_size, workers, runner)
     return subprocess.Popen(
-      [sys.executable, script, source, folder, str(workers)],
+      [sys.executable, script, *map(str, arguments)],
       stdout=subprocess.DEVNULL,
       start_new_session=True,
     )
 
+  def kill_when_it_has_shards(process, folder):
+    while not (folder / 'blocks-00001.arrow').exists():
+      time.sleep(0.01)
+      assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not is_whole(folder)
+
+  kill_when_it_has_shards(start(tmp_path / 'killed', 2), tmp_path / 'killed')
+  makers = {'one': (1,), 'two': (2,), 'killed': (1,)}
+  if importlib.util.find_spec('apache_beam'):
+    makers['beam'] = (1, 'beam')
   manifests = []
-  for folder, workers in (('one', 1), ('two', 2), ('killed', 2)):
-    process = start(tmp_path / folder, workers)
-    if folder == 'killed':
-      while not (tmp_path / folder / 'blocks-00001.arrow').exists():
-        time.sleep(0.01)
-        assert process.poll() is None
-      os.killpg(process.pid, signal.SIGKILL)
-      assert process.wait() == -signal.SIGKILL
-      assert not is_whole(tmp_path / folder)
-      process = start(tmp_path / folder, 1)
-    assert process.wait() == 0
-    manifests.append(Corpus.open(tmp_path / folder).manifest)
+  for name, how in makers.items():
+    assert start(tmp_path / name, *how).wait() == 0
+    manifests.append(Corpus.open(tmp_path / name, verify=True).manifest)
   for manifest in manifests[1:]:
     assert manifest['fingerprint'] == manifests[0]['fingerprint']
     assert manifest['files'] == manifests[0]['files']

@@ -130,6 +130,7 @@ def measure(
   index: ScannIndex,
   query_embeds: np.ndarray,
   exact: np.ndarray,
+  block_embeds: np.ndarray,
   k: int,
   leaves: int,
   reorder: int,
@@ -143,7 +144,7 @@ def measure(
     'leaves_to_search': settings.leaves_to_search,
     'reorder': settings.reorder,
     'by_size': not leaves and not reorder,
-    'recall': recall(found.block_ids, exact[:, :k]),
+    'recall': recall(found.block_ids, exact[:, :k], query_embeds, block_embeds),
     **{
       f'queries_per_cpu_second_{batch}': queries_per_cpu_second(
         index, query_embeds, k, batch
@@ -194,7 +195,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     'cores': os.cpu_count(),
     'threads_of_this_process': threading.active_count(),
     **costs,
-    'searches': [measure(index, query_embeds, exact, *row) for row in tried],
+    'searches': [
+      measure(index, query_embeds, exact, snapshot.block_embeds, *row)
+      for row in tried
+    ],
   }
 
 

@@ -83,7 +83,12 @@ def main() -> None:
     'aliased': aliased,
     'private_gib_before': before,
     'private_gib_after': after,
-    'recall': recall(index.search(some, arguments.k).block_ids, exact_ids),
+    'recall': recall(
+      index.search(some, arguments.k).block_ids,
+      exact_ids,
+      some,
+      snapshot.block_embeds,
+    ),
     'rows': rows,
   }
   print(json.dumps(found, indent=2))

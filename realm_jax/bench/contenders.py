@@ -4,14 +4,16 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from realm_jax.errors import UserError
 from realm_jax.index.exact_index import ExactIndex
 from realm_jax.index.group_maxima import Queries, score_rows
-from realm_jax.index.memory import free_host_bytes
+from realm_jax.index.memory import check_free, free_host_bytes
 from realm_jax.index.snapshot import Snapshot
 from realm_jax.index.table import table_bytes
 from realm_jax.optional import require
@@ -76,8 +78,20 @@ def _numpy(block_embeds: np.ndarray) -> Contender:
   return Contender(search, block_embeds.nbytes, holds_scores=True)
 
 
-def _faiss_flat(block_embeds: np.ndarray) -> Contender:
+def _import_faiss(block_embeds: np.ndarray) -> ModuleType:
+  """FAISS, if there is memory for its copy of the embeddings."""
   faiss = require('faiss', 'bench')
+  check_free(
+    block_embeds.nbytes,
+    free_host_bytes(),
+    'Its copy of the embeddings',
+    'Measure it alone, with --method, or fewer blocks.',
+  )
+  return faiss
+
+
+def _faiss_flat(block_embeds: np.ndarray) -> Contender:
+  faiss = _import_faiss(block_embeds)
   faiss.cvar.distance_compute_blas_threshold = _FAISS_BLAS_THRESHOLD
   index = faiss.IndexFlatIP(block_embeds.shape[1])
   index.add(np.ascontiguousarray(block_embeds))
@@ -89,7 +103,7 @@ def _faiss_flat(block_embeds: np.ndarray) -> Contender:
 
 def _faiss_ivf(block_embeds: np.ndarray) -> Contender:
   """Clusters, of which 32 are searched: recall@8 above 0.99 on 1M blocks."""
-  faiss = require('faiss', 'bench')
+  faiss = _import_faiss(block_embeds)
   num_blocks, embed_dim = block_embeds.shape
   num_lists = 1 << max(1, round(np.log2(4 * np.sqrt(num_blocks))))
   num_lists = max(1, min(num_lists, num_blocks // 40))
@@ -138,11 +152,11 @@ class Built(NamedTuple):
 
 
 def build(method: str, block_embeds: np.ndarray) -> Built:
-  """Makes a contender, if what it needs is installed."""
+  """Makes a contender, if what it needs is installed and there is memory."""
   start = time.perf_counter()
   try:
     contender = METHODS[method](block_embeds)
-  except ImportError as error:
+  except (ImportError, UserError) as error:
     return Built(None, reason=str(error))
   return Built(contender, time.perf_counter() - start)
 
@@ -154,13 +168,35 @@ def fits(contender: Contender, batch: int, num_blocks: int) -> bool:
   return not contender.holds_scores or free is None or needed <= free
 
 
-def recall(found_ids: Array, exact_ids: Array) -> float:
-  """Share of the best blocks that were found: [num_queries, k] ids each."""
-  shared = [
-    len(np.intersect1d(found, exact))
-    for found, exact in zip(found_ids, exact_ids, strict=True)
-  ]
-  return sum(shared) / exact_ids.size
+def recall(
+  found_ids: Array,
+  exact_ids: np.ndarray,
+  query_embeds: np.ndarray,
+  block_embeds: np.ndarray,
+) -> float:
+  """Share of the best blocks that were found.
+
+  A block counts by its score in float64, within what float32 rounds away: which
+  of two equal ones an exact search in float32 takes is chance.
+
+  Args:
+    found_ids: [num_queries, k] int; -1 for none.
+    exact_ids: [num_queries, k] int; what exact_top found.
+    query_embeds: [num_queries, embed_dim] float32.
+    block_embeds: [num_blocks, embed_dim] float32.
+  """
+  num_found = 0
+  for query, found, exact in zip(
+    query_embeds, np.asarray(found_ids), exact_ids, strict=True
+  ):
+    found = np.unique(found[found >= 0])
+    wanted, scores = (
+      block_embeds[ids].astype(np.float64) @ query.astype(np.float64)
+      for ids in (exact, found)
+    )
+    margin = 1e-6 * np.abs(wanted).max()
+    num_found += int((scores >= wanted.min() - margin).sum())
+  return num_found / exact_ids.size
 
 
 def _peak_bytes() -> int:

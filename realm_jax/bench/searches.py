@@ -15,6 +15,7 @@ from realm_jax.bench.floors import PRODUCT, READ, Probes
 from realm_jax.bench.timing import time_in_turn
 
 _NUM_RECALL = 64  # queries that recall is measured on
+_NO_MEMORY = 'its scores do not fit into memory'
 
 
 def measure_searches(
@@ -46,16 +47,14 @@ def measure_searches(
   probes = Probes(device.platform, 'bfloat16')
   rows = []
   rates = []
+  num_blocks, embed_dim = block_embeds.shape
   for k in ks:
-    some = query_embeds[:_NUM_RECALL]
-    exact_ids = exact_top(some, block_embeds, k)
-    recalls = _recalls(built, block_embeds, some, exact_ids, k)
+    recalls = _recalls(built, block_embeds, query_embeds[:_NUM_RECALL], k)
     for batch in batches:
-      queries = query_embeds[:batch]
       calls = {
-        name: _search(entry, queries, k)
-        for name, entry in built.items()
-        if _left_out(entry, batch, block_embeds) is None
+        name: _search(built[name], query_embeds[:batch], k)
+        for name in recalls
+        if _left_out(built[name], batch, num_blocks) is None
       }
       seconds = time_in_turn({**probes.calls, **calls}, rounds)
       both = list(zip(seconds[PRODUCT], seconds[READ], strict=True))
@@ -63,31 +62,17 @@ def measure_searches(
       for name, entry in built.items():
         row = {'method': name, 'batch': batch, 'k': k}
         if name not in calls:
-          left_out = _left_out(entry, batch, block_embeds)
-          rows.append({**row, 'left_out': left_out})
+          reason = _left_out(entry, batch, num_blocks) or _NO_MEMORY
+          rows.append({**row, 'left_out': reason})
           continue
         assert entry.contender is not None
-        num_blocks, embed_dim = block_embeds.shape
         itemsize = entry.contender.itemsize
         floors = [
           probes.floor(*pair, batch, num_blocks, embed_dim, itemsize)
           for pair in both
         ]
-        median = statistics.median(seconds[name])
-        rows.append(
-          {
-            **row,
-            'milliseconds': 1e3 * median,
-            'ratio_to_floor': statistics.median(
-              time / floor
-              for time, floor in zip(seconds[name], floors, strict=True)
-            ),
-            'queries_per_second': batch / median,
-            'recall': recalls[name],
-            'build_seconds': entry.build_seconds,
-            'memory_bytes': entry.contender.memory_bytes,
-          }
-        )
+        figures = _figures(entry, batch, seconds[name], floors)
+        rows.append({**row, **figures, 'recall': recalls[name]})
   return {
     'machine': {
       'device': getattr(device, 'device_kind', device.platform),
@@ -113,12 +98,29 @@ def _search(entry: Built, queries: np.ndarray, k: int):
   return lambda: search(placed, k)
 
 
-def _left_out(entry: Built, batch: int, block_embeds: np.ndarray) -> str | None:
+def _figures(
+  entry: Built, batch: int, seconds: Sequence[float], floors: Sequence[float]
+) -> dict[str, Any]:
+  """What a row says of a contender, but for its recall."""
+  assert entry.contender is not None
+  median = statistics.median(seconds)
+  return {
+    'milliseconds': 1e3 * median,
+    'ratio_to_floor': statistics.median(
+      time / floor for time, floor in zip(seconds, floors, strict=True)
+    ),
+    'queries_per_second': batch / median,
+    'build_seconds': entry.build_seconds,
+    'memory_bytes': entry.contender.memory_bytes,
+  }
+
+
+def _left_out(entry: Built, batch: int, num_blocks: int) -> str | None:
   """Why a contender is not measured, if it is not."""
   if entry.contender is None:
     return entry.reason
-  if not fits(entry.contender, batch, len(block_embeds)):
-    return 'its scores do not fit into memory'
+  if not fits(entry.contender, batch, num_blocks):
+    return _NO_MEMORY
   return None
 
 
@@ -126,11 +128,21 @@ def _recalls(
   built: Mapping[str, Built],
   block_embeds: np.ndarray,
   queries: np.ndarray,
-  exact_ids: np.ndarray,
   k: int,
 ) -> dict[str, float]:
-  return {
-    name: recall(_search(entry, queries, k)(), exact_ids)
-    for name, entry in built.items()
-    if _left_out(entry, len(queries), block_embeds) is None
-  }
+  """Recall at k of all contenders that have memory for at least one query."""
+  exact_ids = exact_top(queries, block_embeds, k)
+  recalls = {}
+  for name, entry in built.items():
+    at_once = len(queries)
+    while at_once and _left_out(entry, at_once, len(block_embeds)):
+      at_once //= 2
+    if at_once:
+      found = [
+        np.asarray(_search(entry, queries[start : start + at_once], k)())
+        for start in range(0, len(queries), at_once)
+      ]
+      recalls[name] = recall(
+        np.concatenate(found), exact_ids, queries, block_embeds
+      )
+  return recalls

@@ -11,6 +11,11 @@ from typing import Any
 import jax
 
 
+# Seconds. Threads of numpy and FAISS go on spinning when their work is done, and
+# would be in the way of whoever is next.
+_REST = 0.2
+
+
 def time_in_turn(
   calls: Mapping[Any, Callable[[], Any]], rounds: int
 ) -> dict[Any, list[float]]:
@@ -29,6 +34,7 @@ def time_in_turn(
   seconds: dict[Any, list[float]] = {name: [] for name in calls}
   for _ in range(rounds):
     for name, call in calls.items():
+      time.sleep(_REST)
       start = time.perf_counter()
       jax.block_until_ready(call())
       seconds[name].append(time.perf_counter() - start)

@@ -1,7 +1,7 @@
 """What every index of block embeddings can do, and what none accepts."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -101,6 +101,23 @@ class Index(Protocol):
     """Writes the blocks as a snapshot, which `swap` takes after loading."""
     ...
 
+  @classmethod
+  def load(
+    cls, folder: Path, corpus_fingerprint: str | None, **options: Any
+  ) -> 'Index':
+    """An index of what `save` wrote.
+
+    Args:
+      folder: given to save.
+      corpus_fingerprint: of the corpus that is to be searched; None for any.
+      **options: as in __init__.
+
+    Raises:
+      FileNotFoundError: nothing whole was saved there.
+      UserError: it is damaged, or of another corpus.
+    """
+    ...
+
 
 def check_finite(
   block_embeds: np.ndarray, block_ids: np.ndarray | None = None
@@ -137,6 +154,23 @@ def check_width(name: str, embeds: Array, embed_dim: int) -> None:
     )
 
 
+def check_queries(query_embeds: Array, embed_dim: int) -> None:
+  """Raises UserError unless queries have the width and, in numpy, are finite.
+
+  On a device they are not looked at, for that would wait for them.
+  """
+  check_width('query_embeds', query_embeds, embed_dim)
+  if not isinstance(query_embeds, np.ndarray):
+    return
+  finite = np.isfinite(query_embeds).all(axis=1)
+  if not finite.all():
+    raise UserError(
+      f'The embedding of query {np.argmin(finite)} is not finite: the '
+      'parameters that made it have diverged. Lower the learning rate, or use '
+      'an earlier checkpoint.'
+    )
+
+
 def check_fits(num_blocks: int, capacity: int) -> None:
   """Raises UserError if an index of that capacity cannot hold the blocks."""
   if num_blocks > capacity:
@@ -156,16 +190,24 @@ def check_k(k: int, num_blocks: int) -> None:
     )
 
 
-def check_block_ids(block_ids: np.ndarray, live: np.ndarray) -> None:
-  """Raises UserError if an id is no block's.
+def check_block_ids(block_ids: Array, live: np.ndarray) -> np.ndarray:
+  """Ids as an array; raises UserError if one is no block's.
 
   Args:
-    block_ids: [num_rows] int.
+    block_ids: [num_rows] int; an array or a list.
     live: [capacity] bool; whether a row holds a block.
   """
+  block_ids = np.asarray(block_ids)
+  if not block_ids.size:  # an empty list is of no dtype in particular
+    block_ids = block_ids.astype(np.int32)
   if block_ids.ndim != 1:
     raise UserError(
       f'block_ids have shape {block_ids.shape}, expected one dimension.'
+    )
+  if not np.issubdtype(block_ids.dtype, np.integer):
+    raise UserError(
+      f'block_ids are {block_ids.dtype}, expected integers: the numbers of '
+      'rows, not a mask of them.'
     )
   inside = (block_ids >= 0) & (block_ids < len(live))
   bad = ~inside | ~live[np.where(inside, block_ids, 0)]
@@ -174,3 +216,4 @@ def check_block_ids(block_ids: np.ndarray, live: np.ndarray) -> None:
       f'{block_ids[np.argmax(bad)]} is no block of the index, which holds '
       f'{int(live.sum()):,} blocks in rows 0 to {len(live) - 1:,}.'
     )
+  return block_ids

@@ -7,7 +7,8 @@ selection over its long rows. Instead:
    (group_maxima.py): [num_groups, batch];
 2. take the k groups with the largest maxima. The k best rows lie inside them:
    a row outside would be beaten by one row in each of k groups;
-3. score the rows of those groups again, in float32, and take the best k.
+3. score the rows of those groups again, in float32 if the table has them so,
+   and take the best k.
 
 A few queries are limited by reading the table, and for a large k the rows of k
 groups are too many to be read again: there all scores are kept, and only the
@@ -21,11 +22,14 @@ first, so that ties go to the lower id in every form and on any mesh.
 """
 
 import functools
+import math
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -34,8 +38,8 @@ from realm_jax.index.group_maxima import (
   Queries,
   convert_queries,
   group_maxima,
-  live_scores,
   score_rows,
+  scores_by_query,
 )
 from realm_jax.index.pallas_group_maxima import kernel_applies, kernel_maxima
 from realm_jax.index.table import Table
@@ -43,8 +47,10 @@ from realm_jax.types import NULL_BLOCK_ID, Array, SearchResult
 
 # Where the first pass is not in float32, so many more groups (or rows, where
 # scores are kept) are scored again: rounding moves some across the border.
-_SPARE_GROUPS = 8
-_SPARE_ROWS = 64
+_SPARE_GROUPS = 24
+_SPARE_ROWS = 256
+# A CPU multiplies float32 faster than bfloat16, and than int8 below this batch.
+_MIN_INT8_BATCH = 256
 
 
 # With fewer groups than this for each of k, selecting twice gains nothing.
@@ -62,6 +68,7 @@ class Plan(NamedTuple):
     queries_at_once: queries of which scores or groups are held at a time.
     kernel: make the group maxima with the Pallas kernel.
     recall_target: of form 'approximate'.
+    full: read the float32 rows whole rather than the smaller ones beside them.
   """
 
   form: str
@@ -70,13 +77,15 @@ class Plan(NamedTuple):
   queries_at_once: int
   kernel: bool = False
   recall_target: float = 1.0
+  full: bool = False
 
 
 class _Limits(NamedTuple):
   """What was measured to be best, by platform: see experiments/index.
 
   Attributes:
-    group_size: as in Plan.
+    group_sizes: as in Plan; for k up to _SMALL_K, up to max_k and beyond: large
+      groups are fewer to select from, and more to look into.
     min_batch: below it, form 'scores'.
     max_k: above it, form 'scores'.
     tile_bytes: scores of a tile: a CPU's caches hold them next to the rows; an
@@ -85,7 +94,7 @@ class _Limits(NamedTuple):
     group_bytes: rows of groups that are scored again at a time.
   """
 
-  group_size: int
+  group_sizes: tuple[int, int, int]
   min_batch: int
   max_k: int
   tile_bytes: int
@@ -94,10 +103,11 @@ class _Limits(NamedTuple):
 
 
 _LIMITS = {
-  'cpu': _Limits(32, 16, 500, 4 << 20, 1 << 30, 1 << 20),
-  'gpu': _Limits(128, 1, 500, 32 << 20, 4 << 30, 256 << 20),
-  'tpu': _Limits(128, 16, 500, 64 << 20, 1 << 30, 64 << 20),
+  'cpu': _Limits((64, 32, 16), 16, 500, 16 << 20, 1 << 30, 1 << 20),
+  'gpu': _Limits((128, 128, 32), 1, 500, 32 << 20, 4 << 30, 256 << 20),
+  'tpu': _Limits((128, 128, 32), 16, 500, 64 << 20, 1 << 30, 64 << 20),
 }
+_SMALL_K = 16
 _MIN_TILE, _MAX_CPU_TILE = 1024, 8192
 
 
@@ -122,7 +132,7 @@ def plan_search(
   platform = device.platform
   limits = _LIMITS.get(platform, _LIMITS['gpu'])
   capacity, embed_dim = table.rows.shape
-  group_size = limits.group_size
+  group_size = limits.group_sizes[(k > _SMALL_K) + (k > limits.max_k)]
   num_groups = -(-capacity // group_size)
   few_queries = batch < limits.min_batch
   if recall_target < 1 and platform == 'tpu':
@@ -131,6 +141,11 @@ def plan_search(
     form = 'scores'
   else:
     form = 'groups'
+  full = (
+    platform == 'cpu'
+    and table.full is not None
+    and (table.scales is None or batch < _MIN_INT8_BATCH)
+  )
   tile = limits.tile_bytes // (4 * batch) // group_size * group_size
   if platform == 'cpu':
     tile = min(tile, _MAX_CPU_TILE)
@@ -153,6 +168,7 @@ def plan_search(
       getattr(device, 'compute_capability', None),
     ),
     recall_target,
+    full,
   )
 
 
@@ -172,24 +188,32 @@ def search(
   argument: captured, it would be baked in.
 
   Args:
-    query_embeds: [batch, embed_dim] float.
+    query_embeds: [batch, embed_dim] float; rounded as the rows are where there
+      are none in float32.
     block_embeds: [capacity, embed_dim] float32 or bfloat16, all rows in use; or
-      a table, of ExactIndex for example.
+      a table, of ExactIndex for example. On a CPU an aligned numpy array, such
+      as a memory-mapped file, is read where it lies.
     k: how many; where fewer rows are in use the rest is -inf and -1.
     mesh: over all of whose axes the table's rows are spread; None where it is
       on one device.
-    query_axes: axes of the mesh that queries are spread over; results then are
-      spread in the same way. Else every device has all of them.
+    query_axes: axes of the mesh that queries are spread over, which divide
+      their number; results then are spread in the same way. Else every device
+      has all of them.
     recall_target: below 1, a TPU may miss some; see plan_search.
     plan: how; None for what plan_search chooses.
 
   Returns:
     [batch, k] float32 scores and int32 ids, best first, ties to the lower id.
+    A query that is not finite gets scores that are not, and any ids.
 
   Raises:
-    ValueError: k exceeds the capacity, embed_dim differs, or an axis of the
-      mesh does not divide what is spread over it.
+    ValueError: k exceeds the capacity, embed_dim differs, rows are no floats,
+      or the mesh does not divide what is spread over it.
   """
+  k = operator.index(k)  # static: a number of numpy would compile anew
+  query_embeds = _native(query_embeds)
+  if not isinstance(block_embeds, Table):
+    block_embeds = _native(block_embeds)
   table = (
     block_embeds if isinstance(block_embeds, Table) else Table(block_embeds)
   )
@@ -202,12 +226,14 @@ def search(
     raise ValueError(
       f'k is {k}, but the table has {capacity} rows: expected 1 to {capacity}.'
     )
+  if isinstance(query_axes, str):
+    query_axes = (query_axes,)
   num_shards = mesh.size if mesh else 1
-  if capacity % num_shards:
-    raise ValueError(
-      f'The table has {capacity} rows, which do not spread evenly over '
-      f'{num_shards} devices. Pad it, as ExactIndex does.'
-    )
+  _check_rows(table, num_shards)
+  if mesh is not None:
+    _check_axes(sizes['batch'], mesh, query_axes)
+  if sizes['batch'] == 0:
+    return SearchResult(jnp.zeros((0, k)), jnp.zeros((0, k), jnp.int32))
   if plan is None:
     # What one device holds, and can return.
     rows_here = capacity // num_shards
@@ -218,7 +244,11 @@ def search(
       table,
     )
     plan = plan_search(
-      sizes['batch'], min(k, rows_here), shard, recall_target=recall_target
+      sizes['batch'],
+      min(k, rows_here),
+      shard,
+      _device_of(table, mesh),
+      recall_target,
     )
   if mesh is not None:
     # Where they lie so already, this does nothing.
@@ -227,6 +257,53 @@ def search(
     )
     table = jax.device_put(table, NamedSharding(mesh, P(mesh.axis_names)))
   return _search(query_embeds, table, k, plan, mesh, query_axes)
+
+
+def _native(array: Array) -> Array:
+  """Numpy arrays in this machine's byte order; JAX takes others for it."""
+  if isinstance(array, np.ndarray) and not array.dtype.isnative:
+    return array.astype(array.dtype.newbyteorder('='))
+  return array
+
+
+def _check_rows(table: Table, num_shards: int) -> None:
+  capacity, dtype = table.rows.shape[0], table.rows.dtype
+  is_scaled = dtype == jnp.int8 and table.scales is not None
+  if not is_scaled and not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(
+      f'block_embeds are {dtype}, expected float32 or bfloat16. For rows of '
+      "int8 make a table with scales: ExactIndex(block_embeds, dtype='int8')."
+    )
+  if capacity % num_shards:
+    raise ValueError(
+      f'The table has {capacity} rows, which do not spread evenly over '
+      f'{num_shards} devices. Pad it, as ExactIndex does.'
+    )
+
+
+def _check_axes(batch: int, mesh: Mesh, query_axes: tuple[str, ...]) -> None:
+  for axis in query_axes:
+    if axis not in mesh.axis_names:
+      raise ValueError(
+        f'query_axes has {axis!r}, expected some of the axes of the mesh: '
+        f'{", ".join(map(str, mesh.axis_names))}.'
+      )
+  num_parts = math.prod(mesh.shape[axis] for axis in query_axes)
+  if batch % num_parts:
+    raise ValueError(
+      f'{batch} queries do not spread evenly over {num_parts} devices along '
+      f'{", ".join(query_axes)}. Pad them, or spread them over fewer axes.'
+    )
+
+
+def _device_of(table: Table, mesh: Mesh | None) -> jax.Device | None:
+  """A device that holds rows; None where that cannot be told."""
+  if mesh is not None:
+    return mesh.devices.flat[0]
+  rows = table.rows
+  if isinstance(rows, jax.Array) and not isinstance(rows, jax.core.Tracer):
+    return next(iter(rows.devices()))
+  return None
 
 
 def _spread(axes: tuple[str, ...]) -> P:
@@ -300,6 +377,8 @@ def _search_shard(
   query_embeds: Array, table: Table, k: int, plan: Plan
 ) -> tuple[jax.Array, jax.Array]:
   """Scores and row ids of the k best rows of one device: [batch, k] each."""
+  if plan.full:
+    table = Table(table.full, table.live)
   queries = convert_queries(query_embeds, table)
   if plan.form == 'groups':
     maxima = (
@@ -326,7 +405,7 @@ def _search_shard(
 
 
 def top_k_by_groups(
-  values: Array, k: int, group_size: int
+  values: Array, k: int, group_size: int, live: Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
   """lax.top_k over long rows: selects among maxima of groups first.
 
@@ -334,6 +413,7 @@ def top_k_by_groups(
     values: [batch, length] float.
     k: at most length.
     group_size: neighbours of which one maximum is looked at.
+    live: [length] bool; values where it is false count as -inf. None for all.
 
   Returns:
     [batch, k] values and int32 positions; ties to the lower position. Where
@@ -342,18 +422,37 @@ def top_k_by_groups(
   batch, length = values.shape
   num_groups = -(-length // group_size)
   if k > num_groups // _MIN_GROUPS_PER_K:
-    return jax.lax.top_k(values, k)
+    return jax.lax.top_k(_masked(values, live, slice(None)), k)
+  # Mask and padding become part of the maximum: no value is written anew.
   padding = ((0, 0), (0, num_groups * group_size - length))
-  # [batch, num_groups, group_size]
-  grouped = jnp.pad(values, padding, constant_values=-jnp.inf).reshape(
-    batch, num_groups, group_size
+  maxima = (
+    jnp.pad(
+      _masked(values, live, slice(None)), padding, constant_values=-jnp.inf
+    )
+    .reshape(batch, num_groups, group_size)
+    .max(axis=2)
   )
-  _, groups = jax.lax.top_k(grouped.max(axis=2), k)
-  groups = jnp.sort(groups, axis=1)
-  chosen = jnp.take_along_axis(grouped, groups[:, :, None], axis=1)
-  best_values, places = jax.lax.top_k(chosen.reshape(batch, -1), k)
-  best_groups = jnp.take_along_axis(groups, places // group_size, axis=1)
-  return best_values, best_groups * group_size + places % group_size
+  _, groups = jax.lax.top_k(maxima, k)
+  # Ascending, so that ties go to the lower position. [batch, k * group_size]
+  positions = (
+    jnp.sort(groups, axis=1)[:, :, None] * group_size
+    + jnp.arange(group_size)[None, None]
+  ).reshape(batch, -1)
+  inside = jnp.minimum(positions, length - 1)
+  chosen = _masked(jnp.take_along_axis(values, inside, axis=1), live, inside)
+  chosen = jnp.where(positions < length, chosen, -jnp.inf)
+  best_values, places = jax.lax.top_k(chosen, k)
+  return best_values, jnp.take_along_axis(positions, places, axis=1)
+
+
+def _masked(
+  values: Array, live: Array | None, positions: Array | slice
+) -> jax.Array:
+  """Values, [batch, n], -inf where a position is not live."""
+  if live is None:
+    return values
+  mask = live[positions]
+  return jnp.where(mask if mask.ndim == 2 else mask[None], values, -jnp.inf)
 
 
 def _best_of_groups(
@@ -395,16 +494,21 @@ def _best_of_scores(
 ) -> tuple[jax.Array, jax.Array]:
   """The k best rows from all scores of some queries: [batch, k] each."""
   # [batch, capacity]
-  scores = live_scores(queries, table).T
+  scores = scores_by_query(queries, table)
+  live = table.live
   fetched = k
   if table.full is not None:
     fetched = min(k + max(_SPARE_ROWS, k // 4), scores.shape[1])
   if plan.form == 'approximate':
     best_scores, row_ids = jax.lax.approx_max_k(
-      scores, fetched, recall_target=plan.recall_target
+      _masked(scores, live, slice(None)),
+      fetched,
+      recall_target=plan.recall_target,
     )
   else:
-    best_scores, row_ids = top_k_by_groups(scores, fetched, plan.group_size)
+    best_scores, row_ids = top_k_by_groups(
+      scores, fetched, plan.group_size, live
+    )
   if table.full is None:
     return best_scores, row_ids
 

@@ -48,19 +48,23 @@ def score_rows(
     rows: [num_rows, embed_dim], some rows of a table.
     scales: [num_rows] float32, theirs; int8 only.
   """
+  products = _inner_products('id,bd->ib', rows, queries.embeds)
   if scales is None or queries.scales is None:
-    return jnp.einsum(
-      'id,bd->ib',
-      rows,
-      queries.embeds,
-      preferred_element_type=jnp.float32,
-      precision=jax.lax.Precision.HIGHEST,
-    )
-  products = jnp.einsum(
-    'id,bd->ib', rows, queries.embeds, preferred_element_type=jnp.int32
-  )
+    return products
   # Both scales, so that maxima compare with scores of other tables.
-  return products.astype(jnp.float32) * scales[:, None] * queries.scales[None]
+  return products * scales[:, None] * queries.scales[None]
+
+
+def _inner_products(subscripts: str, left: Array, right: Array) -> jax.Array:
+  """In float32, of float arrays or of int8 ones."""
+  whole = left.dtype == jnp.int8
+  return jnp.einsum(
+    subscripts,
+    left,
+    right,
+    preferred_element_type=jnp.int32 if whole else jnp.float32,
+    precision=None if whole else jax.lax.Precision.HIGHEST,
+  ).astype(jnp.float32)
 
 
 def live_scores(queries: Queries, table: Table) -> jax.Array:
@@ -69,6 +73,17 @@ def live_scores(queries: Queries, table: Table) -> jax.Array:
   if table.live is None:
     return scores
   return jnp.where(table.live[:, None], scores, -jnp.inf)
+
+
+def scores_by_query(queries: Queries, table: Table) -> jax.Array:
+  """All scores of a table, also of rows without a block: [batch, capacity].
+
+  float32. Made in this order: to transpose them costs as much as the product.
+  """
+  scores = _inner_products('bd,id->bi', queries.embeds, table.rows)
+  if table.scales is not None and queries.scales is not None:
+    scores *= queries.scales[:, None] * table.scales[None]
+  return scores
 
 
 def group_maxima(

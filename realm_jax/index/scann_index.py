@@ -26,6 +26,7 @@ from realm_jax.index.api import (
   check_finite,
   check_fits,
   check_k,
+  check_queries,
   check_width,
 )
 from realm_jax.index.memory import check_free, free_host_bytes
@@ -39,7 +40,7 @@ from realm_jax.index.scann_saved import (
 from realm_jax.index.scann_search import Searched, embeds, search
 from realm_jax.index.scann_settings import ScannConfig, settings_for
 from realm_jax.index.scann_worker import Worker
-from realm_jax.index.snapshot import ShardedRows, Snapshot
+from realm_jax.index.snapshot import Snapshot, as_snapshot
 from realm_jax.types import Array, SearchResult
 
 
@@ -84,10 +85,8 @@ class ScannIndex:
       RuntimeError: the worker failed.
     """
     import_scann()
-    snapshot = _as_snapshot(blocks)
+    snapshot = as_snapshot(blocks)
     num_rows, self.embed_dim = snapshot.block_embeds.shape
-    if num_rows == 0:
-      raise UserError('There are no block embeddings: the corpus is empty.')
     self.capacity = capacity or num_rows
     self.config = config or ScannConfig()
     self._allow_fewer = allow_fewer
@@ -150,7 +149,7 @@ class ScannIndex:
         'A swap is going on: expected finish_swap or cancel_swap before '
         'another one begins.'
       )
-    snapshot = _as_snapshot(snapshot)
+    snapshot = as_snapshot(snapshot)
     check_width('block_embeds', snapshot.block_embeds, self.embed_dim)
     num_rows = len(snapshot.block_embeds)
     check_fits(num_rows, self.capacity)
@@ -233,14 +232,9 @@ class ScannIndex:
     """
     searched = self._searched
     query_embeds = np.ascontiguousarray(query_embeds, np.float32)
-    check_width('query_embeds', query_embeds, self.embed_dim)
+    check_queries(query_embeds, self.embed_dim)
     if k < 1:
       raise UserError(f'k is {k}, expected at least 1.')
-    if not np.isfinite(query_embeds).all():
-      raise UserError(
-        'The embedding of a query is not finite: the parameters that made it '
-        'have diverged. Lower the learning rate, or use an earlier checkpoint.'
-      )
     if not self._allow_fewer:
       check_k(k, searched.changes.num_blocks)
     if not len(query_embeds):
@@ -269,23 +263,23 @@ class ScannIndex:
 
   def update(self, block_ids: Array, block_embeds: Array) -> None:
     """See Index.update."""
-    block_ids = np.asarray(block_ids)
-    check_block_ids(block_ids, self.live)
+    block_ids = check_block_ids(block_ids, self.live)
     self._write(block_ids, np.asarray(block_embeds))
 
   def add(self, block_embeds: Array) -> np.ndarray:
     """See Index.add."""
+    block_embeds = np.asarray(block_embeds)
+    check_width('block_embeds', block_embeds, self.embed_dim)
     start = self._searched.changes.num_rows
     stop = start + len(block_embeds)
     check_fits(stop, self.capacity)
     block_ids = np.arange(start, stop, dtype=np.int32)
-    self._write(block_ids, np.asarray(block_embeds))
+    self._write(block_ids, block_embeds)
     return block_ids
 
   def remove(self, block_ids: Array) -> None:
     """See Index.remove."""
-    block_ids = np.asarray(block_ids)
-    check_block_ids(block_ids, self.live)
+    block_ids = check_block_ids(block_ids, self.live)
     changes = scann_changes.remove(self._searched.changes, block_ids)
     self._searched = self._searched._replace(changes=changes)
 
@@ -340,11 +334,3 @@ class ScannIndex:
     """
     snapshot, searcher_folder = load_saved(Path(folder), corpus_fingerprint)
     return cls(snapshot, config, searcher_folder=searcher_folder, **options)
-
-
-def _as_snapshot(blocks: Snapshot | Array) -> Snapshot:
-  """A snapshot of numpy's rows, or of those in several files."""
-  snapshot = blocks if isinstance(blocks, Snapshot) else Snapshot(blocks)
-  if isinstance(snapshot.block_embeds, np.ndarray | ShardedRows):
-    return snapshot
-  return snapshot._replace(block_embeds=np.asarray(snapshot.block_embeds))

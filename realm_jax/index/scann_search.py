@@ -72,7 +72,7 @@ def embeds(searched: Searched, block_ids: np.ndarray) -> np.ndarray:
     block_ids: [...] int.
   """
   rows = searched.snapshot.block_embeds
-  inside = block_ids < len(rows)
+  inside = (block_ids >= 0) & (block_ids < len(rows))
   found = np.array(rows[np.where(inside, block_ids, 0)], np.float32)
   found[~inside] = 0
   return scann_changes.lay_over(searched.changes, block_ids, found)

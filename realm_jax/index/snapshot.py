@@ -1,5 +1,6 @@
 """Block embeddings on disk, with what they were made from."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from realm_jax.errors import UserError
-from realm_jax.folders import read_manifest, write_manifest
+from realm_jax.folders import MANIFEST, read_manifest, write_manifest
 from realm_jax.types import Array
 
 _MADE_BY = 'realm-jax build-index --run RUN'
@@ -41,6 +42,30 @@ class Snapshot(NamedTuple):
   block_digests: np.ndarray | None = None
 
 
+def as_snapshot(blocks: Snapshot | Array) -> Snapshot:
+  """A snapshot of numpy's rows, or of those in several files.
+
+  Args:
+    blocks: a snapshot, or [num_rows, embed_dim] float embeddings.
+
+  Raises:
+    UserError: they are not of two dimensions, or there are none.
+  """
+  snapshot = blocks if isinstance(blocks, Snapshot) else Snapshot(blocks)
+  rows = snapshot.block_embeds
+  if not isinstance(rows, np.ndarray | ShardedRows):
+    rows = np.asarray(rows)
+    snapshot = snapshot._replace(block_embeds=rows)
+  if len(rows.shape) != 2:
+    raise UserError(
+      f'block_embeds have shape {rows.shape}, expected two dimensions: '
+      '[num_blocks, embed_dim].'
+    )
+  if not len(rows):
+    raise UserError('There are no block embeddings: the corpus is empty.')
+  return snapshot
+
+
 def save_snapshot(
   folder: Path,
   snapshot: Snapshot,
@@ -51,7 +76,8 @@ def save_snapshot(
   """Writes a snapshot folder; its manifest comes last.
 
   Args:
-    folder: made if missing.
+    folder: made if missing; what was saved there goes. Rows that are
+      memory-mapped from it stay readable.
     snapshot: what to write.
     dtype: 'float32' or 'bfloat16'.
     num_shards: files to spread the rows over.
@@ -102,16 +128,22 @@ def write_shard(
     raise ValueError(
       f'dtype is {dtype!r}, expected one of {", ".join(_FILE_DTYPES)}.'
     )
+  # Until it is finished again, what was here is no snapshot.
+  (folder / MANIFEST).unlink(missing_ok=True)
   header = {
     'descr': file_dtype,
     'fortran_order': False,
     'shape': tuple(int(size) for size in shape),
   }
-  with open(folder / shard_name(number, num_shards), 'wb') as stream:
+  path = folder / shard_name(number, num_shards)
+  partial = path.with_name(path.name + '.partial')
+  with open(partial, 'wb') as stream:
     np.lib.format.write_array_header_1_0(stream, header)
     for part in parts:
       rows = np.ascontiguousarray(part, _numpy_dtype(dtype))
       stream.write(rows.view(file_dtype).data)
+  # An older file that somebody has mapped is not written to.
+  os.replace(partial, path)
 
 
 def finish_snapshot(

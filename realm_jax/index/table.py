@@ -141,7 +141,7 @@ def _place(
     return jax.device_put(source, may_alias=True)
 
   def rows_between(start: int, stop: int) -> np.ndarray:
-    rows = _aligned_zeros((stop - start, *row_shape), dtype)
+    rows = aligned_zeros((stop - start, *row_shape), dtype)
     # In parts, so that a conversion does not double what is held.
     for first in range(start, min(stop, len(source)), _PART_SIZE):
       part = source[first : min(first + _PART_SIZE, stop)]
@@ -162,7 +162,8 @@ def _place(
   return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
-def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+  """Zeros where XLA can take them over without a copy."""
   num_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
   buffer = np.zeros(num_bytes + _ALIGNMENT, np.uint8)
   start = -buffer.ctypes.data % _ALIGNMENT

@@ -4,6 +4,7 @@ from test_exact import oracle
 
 from realm_jax.index.audit import Audit, exact_scores, recall_at_k
 from realm_jax.index.exact_index import ExactIndex
+from realm_jax.index.table import take_rows
 from realm_jax.types import SearchResult
 
 RNG = np.random.default_rng(0)
@@ -47,6 +48,15 @@ def test_any_of_equal_blocks_will_do():
 def test_more_than_there_are_cannot_be_missed(index):
   found = index.search(QUERIES, 49)
   assert recall_at_k(index, QUERIES, found) == 1
+
+
+def test_a_measurement_after_a_change_compiles_nothing(index):
+  recall_at_k(index, QUERIES, index.search(QUERIES, 4))
+  before = take_rows._cache_size()
+  index.remove(np.array([7]))
+  found = index.search(QUERIES, 4)
+  assert recall_at_k(index, QUERIES, found) == 1
+  assert take_rows._cache_size() == before
 
 
 def test_every_so_many_searches_are_measured(index):

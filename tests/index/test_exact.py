@@ -150,7 +150,7 @@ def test_the_form_is_chosen_by_batch_size_and_k():
 def test_what_is_held_at_a_time_is_bounded():
   plan = plan_search(64, 5000, shapes(13_353_718))
   assert 1 <= plan.queries_at_once * 13_353_718 * 4 <= 1 << 30
-  assert plan_search(512, 8, shapes(1_000_000)).tile_size == 2048
+  assert plan_search(512, 8, shapes(1_000_000)).tile_size == 8192
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,54 @@ def test_another_width_is_refused():
     search(np.zeros((1, 2), np.float32), np.zeros((40, 3), np.float32), 1)
 
 
+@pytest.mark.parametrize('dtype', [np.int8, np.int32, bool])
+def test_rows_that_are_no_floats_are_refused(dtype):
+  blocks = np.ones((40, 3), dtype)
+  with pytest.raises(ValueError, match='expected float32 or bfloat16'):
+    search(np.ones((1, 3), np.float32), blocks, 1)
+
+
+def test_arrays_of_any_byte_order_and_layout_are_read_right():
+  rng = np.random.default_rng(0)
+  blocks, queries = whole_numbers(rng, 80, 9), whole_numbers(rng, 6, 9)
+  expected = oracle(queries[::2], blocks[::2], 5)
+  for order in ('<f4', '>f4', '>f8'):
+    found = search(queries.astype(order)[::2], blocks.astype(order)[::2], 5)
+    assert_found(found, expected)
+
+
+def test_k_may_be_any_whole_number_and_compiles_once():
+  blocks = whole_numbers(np.random.default_rng(0), 40)
+  search(blocks[:2], blocks, 3)
+  before = exact._search._cache_size()
+  assert_found(
+    search(blocks[:2], blocks, np.int64(3)), oracle(blocks[:2], blocks, 3)
+  )
+  assert exact._search._cache_size() == before
+  with pytest.raises(TypeError, match='cannot be interpreted as an integer'):
+    search(blocks[:2], blocks, 3.0)
+
+
+def test_no_queries_find_nothing():
+  blocks = whole_numbers(np.random.default_rng(0), 40)
+  found = search(blocks[:0], blocks, 3)
+  assert found.scores.shape == found.block_ids.shape == (0, 3)
+  assert (found.scores.dtype, found.block_ids.dtype) == (np.float32, np.int32)
+
+
+@pytest.mark.parametrize('largest_k', [4, 40])
+def test_what_is_not_finite_in_a_query_is_its_own_affair(largest_k):
+  rng = np.random.default_rng(0)
+  blocks, queries = whole_numbers(rng, 2000), whole_numbers(rng, 20)
+  expected = oracle(queries, blocks, largest_k)
+  queries[3] = np.nan
+  found = search(queries, blocks, largest_k)
+  assert np.isnan(found.scores[3]).all()
+  others = np.arange(20) != 3
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_array_equal(np.asarray(one)[others], other[others])
+
+
 class TestMesh:
   """The same over simulated devices."""
 
@@ -224,6 +272,36 @@ class TestMesh:
       assert_found(found, oracle(queries[:num_queries], blocks, 5))
       spec = found.block_ids.sharding.spec
       assert spec[0] == (axes if len(axes) == 2 else axes[0])
+
+  def test_queries_that_do_not_spread_evenly_are_refused(self):
+    mesh = jax.make_mesh((4, 2), ('data', 'model'))
+    queries = np.zeros((6, 2), np.float32)
+    blocks = np.zeros((64, 2), np.float32)
+    with pytest.raises(ValueError, match=r'6 queries do not .* over 4 devices'):
+      search(queries, blocks, 1, mesh=mesh, query_axes=('data',))
+    with pytest.raises(
+      ValueError, match=r"'batch', expected some .* data, mod"
+    ):
+      search(queries, blocks, 1, mesh=mesh, query_axes=('batch',))
+    found = search(queries, blocks, 1, mesh=mesh, query_axes='model')
+    assert found.block_ids.shape == (6, 1)
+    assert search(queries[:0], blocks, 1, mesh=mesh).scores.shape == (0, 1)
+
+  def test_a_search_is_planned_for_the_devices_of_the_table(self, monkeypatch):
+    devices = []
+
+    def plan(batch, k, table, device=None, recall_target=1.0):
+      devices.append(device)
+      return PLANS['scores']
+
+    monkeypatch.setattr(exact, 'plan_search', plan)
+    queries = np.zeros((2, 2), np.float32)
+    blocks = np.zeros((64, 2), np.float32)
+    mesh = jax.make_mesh((4,), ('docs',), devices=jax.devices()[4:])
+    search(queries, blocks, 1, mesh=mesh)
+    search(queries, jax.device_put(blocks, jax.devices()[5]), 1)
+    search(queries, blocks, 1)
+    assert devices == [jax.devices()[4], jax.devices()[5], None]
 
   def test_more_than_a_shard_holds_can_be_asked_for(self):
     mesh = jax.make_mesh((8,), ('docs',))

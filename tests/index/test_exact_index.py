@@ -1,3 +1,5 @@
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,38 @@ def test_what_changes_is_seen_and_compiles_nothing(mesh):
   assert index.num_blocks == 597
   assert_found(index.search(QUERIES, 6), oracle(QUERIES, blocks, 6, live))
   assert num_compiled() == before
+
+
+@pytest.mark.parametrize('dtype', table.DTYPES)
+def test_threads_search_while_another_changes_and_swaps(dtype):
+  """Every search sees one state or another, never a mixture."""
+  ones = np.ones((40, 3), np.float32)
+  index = ExactIndex(ones, capacity=5000, dtype=dtype)
+  index.search(QUERIES, 40)
+  done, wrong = threading.Event(), []
+
+  def search():
+    while not done.is_set():
+      try:
+        scores = np.asarray(index.search(np.ones((4, 3)), 40).scores)
+        embeds = np.asarray(index.embeds(np.arange(40)))
+        if np.ptp(scores) or np.ptp(embeds):
+          wrong.append((scores, embeds))
+      except Exception as error:
+        wrong.append(error)
+
+  threads = [threading.Thread(target=search) for _ in range(2)]
+  for thread in threads:
+    thread.start()
+  try:
+    for step in range(40):
+      index.swap(Snapshot((step + 1) * ones))
+      index.update(np.arange(40), (step + 2) * ones)
+  finally:
+    done.set()
+    for thread in threads:
+      thread.join()
+  assert not wrong, wrong[0]
 
 
 def test_blocks_are_added_behind_the_last(mesh):
@@ -164,6 +198,27 @@ def test_an_embedding_that_is_not_finite_is_named(bad):
   assert_found(index.search(QUERIES, 6), oracle(QUERIES, blocks_of(0), 6))
 
 
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_a_query_that_is_not_finite_is_named(bad):
+  index = ExactIndex(blocks_of(0))
+  queries = QUERIES.copy()
+  queries[2, 1] = bad
+  with pytest.raises(UserError, match='query 2 is not finite'):
+    index.search(queries, 6)
+
+
+@pytest.mark.parametrize('ids', [[1.0], [True]])
+def test_ids_that_are_no_integers_are_refused(ids):
+  index = ExactIndex(blocks_of(0))
+  with pytest.raises(UserError, match='expected integers'):
+    index.update(ids, blocks_of(0)[:1])
+  with pytest.raises(UserError, match='expected integers'):
+    index.remove(np.array(ids))
+  index.remove([])
+  index.update([], blocks_of(0)[:0])
+  assert index.num_blocks == 30
+
+
 @pytest.mark.parametrize('rows', [[-1, 2], [2, 30], [2, 7]])
 def test_rows_that_are_no_blocks_are_refused(rows):
   index = ExactIndex(blocks_of(0), capacity=40)
@@ -180,7 +235,7 @@ def test_what_does_not_fit_is_refused():
   with pytest.raises(UserError, match=r'31 blocks .* capacity=31 or more'):
     index.swap(Snapshot(blocks_of(0, 31)))
   for wrong in (blocks_of(0)[:, :2], blocks_of(0)[0]):
-    with pytest.raises(UserError, match=r'expected \[any number, 3\]'):
+    with pytest.raises(UserError, match=r'block_embeds have shape \(\d+,'):
       index.swap(Snapshot(wrong))
     with pytest.raises(UserError, match='query_embeds have shape'):
       index.search(wrong, 2)
@@ -192,6 +247,11 @@ def test_what_does_not_fit_is_refused():
     ExactIndex(blocks_of(0), dtype='int4')
   with pytest.raises(UserError, match='corpus is empty'):
     ExactIndex(np.zeros((0, 4), np.float32))
+  for wrong in (blocks_of(0)[0], blocks_of(0)[None]):
+    with pytest.raises(UserError, match=r'expected two dim.* \[num_blocks, em'):
+      ExactIndex(wrong)
+  with pytest.raises(UserError, match=r'shape \(3,\), expected \[any number'):
+    ExactIndex(blocks_of(0), capacity=31).add(blocks_of(0)[0])
 
 
 def test_a_lack_of_memory_is_foreseen(monkeypatch):
@@ -218,6 +278,29 @@ def test_a_memory_mapped_snapshot_is_aliased_and_never_written_to(tmp_path):
   assert index.table.rows.unsafe_buffer_pointer() != address
 
 
+def test_a_copy_of_a_file_is_foreseen(monkeypatch, tmp_path):
+  blocks = blocks_of(0)
+  save_snapshot(tmp_path / 'a', Snapshot(blocks))
+  save_snapshot(tmp_path / 'b', Snapshot(blocks), dtype='bfloat16')
+  snapshot = load_snapshot(tmp_path / 'a', None)
+  index = ExactIndex(snapshot)
+  free = [300]
+  monkeypatch.setattr(exact_index, 'free_device_bytes', lambda device: free[0])
+  ExactIndex(snapshot)  # where it lies
+  with pytest.raises(UserError, match='are free'):
+    index.update(np.array([5]), blocks[:1])
+  with pytest.raises(UserError, match='are free'):
+    index.swap(load_snapshot(tmp_path / 'b', None))
+  assert_found(index.search(QUERIES, 6), oracle(QUERIES, blocks, 6))
+  free[0] = 400
+  index.update(np.array([5]), blocks[:1])
+  # There is a table now, which gives way to the next one.
+  free[0] = 10
+  index.update(np.array([6]), blocks[:1])
+  index.swap(load_snapshot(tmp_path / 'b', None))
+  assert_found(index.search(QUERIES, 6), oracle(QUERIES, blocks, 6))
+
+
 def test_an_array_that_its_owner_may_write_to_is_copied():
   buffer = np.zeros(30 * 3 * 4 + 64, np.uint8)
   start = -buffer.ctypes.data % 64
@@ -236,11 +319,38 @@ def test_what_is_saved_can_be_searched(tmp_path, dtype):
   index.add(blocks_of(1, 2))
   index.remove(np.array([3, 4]))
   index.save(tmp_path)
-  again = ExactIndex(load_snapshot(tmp_path, 'c' * 64))
+  again = ExactIndex.load(tmp_path, 'c' * 64, capacity=40)
+  assert again.capacity == 40
   assert (again.num_blocks, again.index_step) == (30, 7)
   for k in (5, 30):
     expected = index.search(QUERIES, k)
     assert_found(again.search(QUERIES, k), tuple(expected))
+
+
+@pytest.mark.parametrize('change', ['update', 'add', 'remove'])
+def test_digests_are_not_saved_of_embeddings_that_changed(tmp_path, change):
+  digests = np.arange(60).view('V16')
+  index = ExactIndex(Snapshot(blocks_of(0), block_digests=digests), capacity=31)
+  if change == 'update':
+    index.update([3], blocks_of(1, 1))
+  elif change == 'add':
+    index.add(blocks_of(1, 1))
+  else:
+    index.remove([3])
+  index.save(tmp_path)
+  saved = load_snapshot(tmp_path, None).block_digests
+  assert (saved is None) == (change != 'remove')
+
+
+def test_an_index_may_be_saved_over_the_file_it_reads(tmp_path):
+  blocks = blocks_of(0)
+  save_snapshot(tmp_path, Snapshot(blocks))
+  index = ExactIndex(load_snapshot(tmp_path, None))
+  index.remove(np.array([3]))
+  index.save(tmp_path)
+  live = np.arange(30) != 3
+  save_snapshot(tmp_path, Snapshot(blocks_of(1, 8)))
+  assert_found(index.search(QUERIES, 6), oracle(QUERIES, blocks, 6, live))
 
 
 def test_a_snapshot_of_many_files_is_spread_over_any_mesh(tmp_path):

@@ -173,7 +173,7 @@ def test_no_queries_find_nothing(built):
     (np.zeros((2, EMBED_DIM + 1)), 3, 'expected .any number, 16.'),
     (np.zeros((2, EMBED_DIM)), 0, 'k is 0, expected at least 1'),
     (np.zeros((2, EMBED_DIM)), NUM_BLOCKS + 1, '3002 blocks a query'),
-    (np.full((2, EMBED_DIM), np.nan), 3, 'query is not finite'),
+    (np.full((2, EMBED_DIM), np.nan), 3, 'query 0 is not finite'),
   ],
 )
 def test_what_cannot_be_searched_is_refused(built, query_embeds, k, match):
@@ -293,6 +293,23 @@ def test_changes_that_make_no_sense_are_refused(index, blocks):
   with pytest.raises(UserError, match='block 4 is not finite'):
     index.update([4], np.full((1, EMBED_DIM), np.inf))
   assert index.num_changed == 0
+
+
+def test_embeds_of_no_block_are_zeros(blocks):
+  index = ScannIndex(blocks[:40], capacity=50)
+  index.update([3], blocks[50:51])
+  found = index.embeds([[3, -1], [39, 45]])
+  np.testing.assert_array_equal(found[:, 0], blocks[[50, 39]])
+  np.testing.assert_array_equal(found[:, 1], np.zeros((2, EMBED_DIM)))
+
+
+def test_ids_that_are_no_integers_are_refused(blocks):
+  index = ScannIndex(blocks[:40])
+  with pytest.raises(UserError, match='expected integers'):
+    index.update([1.0], blocks[:1])
+  index.remove([])
+  with pytest.raises(UserError, match='expected two dimensions'):
+    ScannIndex(blocks[0])
 
 
 # Swapping.

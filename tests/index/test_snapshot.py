@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 
 from realm_jax.errors import UserError
-from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
+from realm_jax.index.snapshot import (
+  Snapshot,
+  load_snapshot,
+  save_snapshot,
+  write_shard,
+)
 
 EMBEDS = np.arange(15, dtype=np.float32).reshape(5, 3)
 CORPUS, PARAMS = 'c' * 64, 'p' * 64
@@ -93,6 +98,26 @@ def test_a_snapshot_can_be_written_again(folder):
   snapshot = load_snapshot(folder, CORPUS)
   np.testing.assert_array_equal(snapshot.block_embeds, EMBEDS + 1)
   assert snapshot.index_step == 41
+
+
+def test_what_is_mapped_from_a_folder_can_be_written_to_it(folder):
+  loaded = load_snapshot(folder, CORPUS)
+  save_snapshot(folder, loaded, num_shards=2)
+  np.testing.assert_array_equal(loaded.block_embeds, EMBEDS)
+  np.testing.assert_array_equal(
+    np.asarray(load_snapshot(folder, CORPUS).block_embeds), EMBEDS
+  )
+
+
+def test_a_snapshot_that_is_being_written_again_is_not_there(folder):
+  def rows():
+    yield EMBEDS[:2]
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    write_shard(folder, 0, 1, rows(), EMBEDS.shape, 'float32')
+  with pytest.raises(FileNotFoundError, match='was never finished'):
+    load_snapshot(folder, CORPUS, verify=False)
 
 
 def test_other_dtypes_are_refused(tmp_path):

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from realm_jax.index import exact
+from realm_jax.index import exact, search_plan
 from realm_jax.index.group_maxima import convert_queries, group_maxima
 from realm_jax.index.pallas_group_maxima import (
   Tiling,
@@ -169,7 +169,7 @@ def compare(
   num_blocks = table.rows.shape[0]
   query_embeds = jax.random.normal(jax.random.key(1), (batch, EMBED_DIM))
   queries = convert_queries(query_embeds, table)
-  plan = exact.plan_search(batch, K, table)._replace(
+  plan = search_plan.plan_search(batch, K, table)._replace(
     form='groups', group_size=GROUP_SIZE, kernel=False
   )
   # Wide tiles: an accelerator wants few large calls.
@@ -210,7 +210,7 @@ def same_results(batch: int, table: Table, interpret: bool) -> dict[str, float]:
   )
   report = {'largest difference of maxima': float(abs(found - expected).max())}
   if not interpret:
-    plan = exact.plan_search(batch, K, table)._replace(
+    plan = search_plan.plan_search(batch, K, table)._replace(
       form='groups', group_size=GROUP_SIZE, tile_size=tile
     )
     ids = [

@@ -10,9 +10,8 @@ from typing import Any
 
 import jax
 
-
-# Seconds. Threads of numpy and FAISS go on spinning when their work is done, and
-# would be in the way of whoever is next.
+# Seconds. Threads of numpy and FAISS go on spinning when their work is done,
+# and would be in the way of whoever is next.
 _REST = 0.2
 
 

@@ -106,7 +106,7 @@ class ExactIndex:
       mesh: spread the rows over all devices of a mesh.
       allow_fewer: where there are fewer than k blocks, fill up with id -1
         rather than refuse.
-      recall_target: see exact.plan_search.
+      recall_target: see search_plan.plan_search.
       min_k: refuse now if there are fewer blocks, rather than when k of them
         are asked for.
 

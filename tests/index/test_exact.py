@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from realm_jax.index import exact
-from realm_jax.index.exact import Plan, plan_search, search, top_k_by_groups
+from realm_jax.index.exact import search, top_k_by_groups
+from realm_jax.index.search_plan import Plan, plan_search
 from realm_jax.index.table import Table, quantise
 
 EMBED_DIM = 3
@@ -323,7 +324,7 @@ def test_recall_is_whole_for_float32():
   blocks[10_000:] = blocks[:10_000]  # duplicates
   queries = rng.normal(size=(64, 128)).astype(np.float32)
   found = search(queries, blocks, 8)
-  assert exact.plan_search(64, 8, Table(blocks)).form == 'groups'
+  assert plan_search(64, 8, Table(blocks)).form == 'groups'
   scores, block_ids = oracle(queries, blocks, 8)
   np.testing.assert_array_equal(np.sort(found.block_ids), np.sort(block_ids))
   np.testing.assert_allclose(found.scores, scores, rtol=1e-5)

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from realm_jax import __version__
@@ -18,11 +18,14 @@ class _Command(NamedTuple):
     function: 'module.function' below realm_jax.
     help: one line.
     arguments: name -> options of argparse; names without dashes are positional.
+    like: 'module.function' whose settings in a gin file are meant for this
+      command too.
   """
 
   function: str
   help: str
   arguments: dict[str, dict[str, Any]]
+  like: str = ''
 
 
 _CORPUS = {'required': True, 'help': 'folder of a prepared corpus'}
@@ -30,6 +33,11 @@ _OTHER_CORPUS = {'help': "folder of the corpus to search; the run's if absent"}
 _RUN = {'required': True, 'help': 'folder of a finished run'}
 _OUT = {'required': True, 'help': 'folder to write'}
 _INIT = {'required': True, 'help': 'folder of a finished run to start from'}
+_JSON = {
+  'action': 'store_true',
+  'dest': 'as_json',
+  'help': 'print JSON in place of a table',
+}
 _QUESTIONS = {
   'required': True,
   'help': 'file of questions: {"question", "answer": [...]} a line, or SQuAD',
@@ -161,23 +169,55 @@ COMMANDS = {
     'embed all blocks with a finished run',
     {'--run': _RUN, '--corpus': _OTHER_CORPUS},
   ),
-  'bench': _Command(
-    'runs.bench.bench',
-    'measure searches next to the floor of this machine',
+  'plan': _Command(
+    'runs.plan.plan',
+    'what pre-training would need and take, before anything starts',
     {
-      'subject': {'help': 'index'},
+      '--accelerator': {
+        'help': 'cpu (measured now), h100, h200, a100, v3, v4, v5e, v5p, ...; '
+        'what is at hand if absent'
+      },
+      '--num-devices': {'type': int, 'help': 'default 1'},
+      '--num-blocks': {
+        'type': int,
+        'help': "of the corpus; default 13,353,718, the paper's",
+      },
+      '--corpus': {
+        'help': 'prepared corpus to take that and the vocabulary of'
+      },
+      '--force': {
+        'action': 'store_true',
+        'help': 'print the plan of what does not fit as well',
+      },
+      '--json': _JSON,
+    },
+    like='runs.pretrain.pretrain',
+  ),
+  'bench index': _Command(
+    'runs.bench.bench_index',
+    'time searches next to the floor of this machine',
+    {
       '--num-blocks': {'type': int, 'help': 'made-up ones; default 1,000,000'},
       '--snapshot': {'help': 'folder of block embeddings to search instead'},
       '--batch': {'type': int, 'nargs': '+', 'help': 'default 1 64 512'},
       '--k': {'type': int, 'nargs': '+', 'help': 'default 8'},
       '--method': {'nargs': '+', 'help': "such as 'exact float32'"},
       '--rounds': {'type': int, 'help': 'default 5'},
-      '--json': {
-        'action': 'store_true',
-        'dest': 'as_json',
-        'help': 'print JSON in place of a table',
-      },
+      '--json': _JSON,
     },
+  ),
+  'bench step': _Command(
+    'runs.bench_step.bench_step',
+    'time the pre-training step and its parts next to this machine',
+    {
+      '--num-blocks': {
+        'type': int,
+        'help': 'made-up ones to search; default 100,000; 0: no retrieval',
+      },
+      '--rounds': {'type': int, 'help': 'default 5'},
+      '--json': _JSON,
+    },
+    like='runs.pretrain.pretrain',
   ),
   'finetune': _Command(
     'runs.finetune.finetune',
@@ -255,6 +295,9 @@ COMMANDS = {
 }
 
 
+_GROUPS = {'bench': 'measure what has to be fast, on the machine at hand'}
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='realm-jax',
@@ -264,8 +307,17 @@ def _parser() -> argparse.ArgumentParser:
     '--version', action='version', version=f'realm-jax {__version__}'
   )
   commands = parser.add_subparsers(dest='command', required=True)
+  groups = {'': commands}
   for name, command in COMMANDS.items():
-    sub = commands.add_parser(name, help=command.help, description=command.help)
+    group, _, word = name.rpartition(' ')
+    if group not in groups:
+      groups[group] = commands.add_parser(
+        group, help=_GROUPS[group], description=_GROUPS[group]
+      ).add_subparsers(required=True, metavar='SUBJECT')
+    sub = groups[group].add_parser(
+      word, help=command.help, description=command.help
+    )
+    sub.set_defaults(command=name)
     for argument, options in command.arguments.items():
       if argument.startswith('-'):
         # What is not given keeps the function's own default, or gin's.
@@ -297,18 +349,24 @@ def _cache_compilations() -> None:
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
 
+def _function(name: str) -> Callable:
+  """'module.function' below realm_jax."""
+  module, _, function = name.rpartition('.')
+  return getattr(importlib.import_module(f'realm_jax.{module}'), function)
+
+
 def run(arguments: Sequence[str] | None = None) -> Any:
   """Parses a command line and runs its command; returns what that returns."""
   parsed = vars(_parser().parse_args(arguments))
   command = COMMANDS[parsed.pop('command')]
   files, settings = parsed.pop('gin'), parsed.pop('set')
   _cache_compilations()
-  module, _, name = command.function.rpartition('.')
-  function = getattr(importlib.import_module(f'realm_jax.{module}'), name)
+  function = _function(command.function)
   if files or settings:
     from realm_jax.config import configured
 
-    function = configured(function, files, settings)
+    like = _function(command.like) if command.like else None
+    function = configured(function, files, settings, like)
   return function(**parsed)
 
 

@@ -159,6 +159,7 @@ def configured(
   function: Callable,
   files: Sequence[str | Path] = (),
   settings: Sequence[str] = (),
+  like: Callable | None = None,
 ) -> Callable:
   """A run function with parameters bound.
 
@@ -168,6 +169,8 @@ def configured(
     settings: 'module.Class.name=value' or 'module.function.name=value'; they
       override the files, in whatever scope these bind the name; 'scope/...'
       overrides in that scope alone.
+    like: another run function: what is bound to its parameters is bound to
+      those of the same name and dataclass here, so that one file serves both.
 
   Returns:
     The function; arguments it is called with override what is bound.
@@ -184,12 +187,24 @@ def configured(
   for path in files:
     _parse_file(gin, Path(path))
   _apply_settings(gin, header, settings)
+  if like is not None:
+    _take_over(gin, function, like)
   _hand_over_dataclasses(gin, header, function)
   _parse(gin, f'{header}RUN = @{_selector(function)}', 'gin')
   _check_references(gin)
   _check_values(gin, function)
   _check_scopes(gin, function, settings)
   return _without_notes(gin.query_parameter('%RUN').scoped_configurable_fn)
+
+
+def _take_over(gin: Any, function: Callable, like: Callable) -> None:
+  """Binds to a function what is bound to another's parameters alike."""
+  theirs, ours = _config_parameters(like), _config_parameters(function)
+  bound = gin.config._CONFIG
+  own = bound.setdefault(('', _complete(function)), {})
+  for name, value in bound.get(('', _complete(like)), {}).items():
+    if name in ours and ours[name] is theirs.get(name):
+      own.setdefault(name, value)
 
 
 def _without_notes(function: Callable) -> Callable:

@@ -251,6 +251,19 @@ def test_what_is_bound_in_a_scope_is_joined_with_what_is_bound_without(scoped):
   assert result['optimizer'] == OptimizerConfig(0.5, bias_correction=True)
 
 
+def like_stage(
+  loop: LoopConfig | None = None, optimizer: LoopConfig | None = None
+):
+  """Takes one dataclass that `stage` takes, and another by a name of it."""
+  return loop, optimizer
+
+
+def test_a_function_takes_over_what_is_bound_to_one_that_it_is_like(scoped):
+  settings = ['first/loop.LoopConfig.seed=4']
+  call = configured(like_stage, [scoped], settings, like=stage)
+  assert call() == (LoopConfig(num_steps=5, seed=4), None)
+
+
 @pytest.mark.parametrize(
   ('settings', 'num_steps'),
   [

@@ -1,4 +1,4 @@
-"""Measure what has to be fast, on the machine at hand."""
+"""Measure searches of block embeddings, on the machine at hand."""
 
 import json
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from realm_jax.bench.searches import measure_searches
 from realm_jax.errors import UserError
 from realm_jax.index.memory import check_free, free_host_bytes
 from realm_jax.index.snapshot import load_snapshot
+from realm_jax.index.table import aligned_zeros
 
-SUBJECTS = ('index',)
 _NUM_QUERIES = 64  # at least: recall is measured on them
 # With more blocks, what takes minutes to build is left to who asks for it.
 _MANY_BLOCKS = 2_000_000
@@ -25,8 +25,7 @@ _SLOW_TO_BUILD = ('faiss ivf', 'scann')
 _NUMBERS = ('batch', 'k', 'ms', 'x floor', 'recall', 'build s', 'GiB')
 
 
-def bench(
-  subject: str,
+def bench_index(
   *,
   num_blocks: int = 1_000_000,
   batch: Sequence[int] = (1, 64, 512),
@@ -40,7 +39,6 @@ def bench(
   """Times searches side by side, next to the floor of the machine.
 
   Args:
-    subject: 'index'.
     num_blocks: made-up embeddings to search, where no snapshot is given.
     batch: numbers of queries.
     k: numbers of blocks a query.
@@ -58,7 +56,7 @@ def bench(
     UserError: an argument is out of its range, or memory is lacking.
   """
   console = console or Console()
-  _check_arguments(subject, [num_blocks, *batch, *k, rounds], method)
+  _check_arguments([num_blocks, *batch, *k, rounds], method)
   num_queries = max(_NUM_QUERIES, *batch)
   if snapshot:
     block_embeds, queries = _snapshot_embeds(Path(snapshot), num_queries)
@@ -82,12 +80,8 @@ def bench(
 
 
 def _check_arguments(
-  subject: str, counts: Sequence[int], method: Sequence[str] | None
+  counts: Sequence[int], method: Sequence[str] | None
 ) -> None:
-  if subject not in SUBJECTS:
-    raise UserError(
-      f'{subject!r} cannot be measured, expected one of {", ".join(SUBJECTS)}.'
-    )
   if min(counts) < 1:
     raise UserError(
       f'{min(counts)} was given as a number of blocks, queries or rounds, '
@@ -111,7 +105,7 @@ def _made_up_embeds(
     'Give a smaller --num-blocks, or a --snapshot, which stays on disk.',
   )
   mixture = Mixture(num_blocks)
-  block_embeds = np.empty((num_blocks, EMBED_DIM), np.float32)
+  block_embeds = aligned_zeros((num_blocks, EMBED_DIM), np.float32)
   start = 0
   for chunk in mixture.chunks():
     block_embeds[start : start + len(chunk)] = chunk

@@ -1,0 +1,121 @@
+"""What a pre-training run needs and takes, before anything starts."""
+
+import dataclasses
+from typing import Any
+
+from realm_jax.costs.accelerators import Accelerator
+from realm_jax.costs.memory import device_memory
+from realm_jax.costs.shapes import Workload
+from realm_jax.costs.work import (
+  Work,
+  parameter_counts,
+  refresh_work,
+  retrieve_work,
+  search_work,
+  step_work,
+  update_work,
+)
+
+
+def estimate(
+  workload: Workload, accelerator: Accelerator, num_devices: int
+) -> dict[str, Any]:
+  """The plan of a run.
+
+  Nothing is taken to overlap: retrieval, step and refresh come one after the
+  other. Reading and featurising texts on the host is not counted.
+
+  Args:
+    workload: what to do.
+    accelerator: each of the devices.
+    num_devices: how many.
+
+  Returns:
+    JSON values: 'parameters', numbers in each part; 'step', 'retrieve' and
+    'refresh', for each part of them 'flops', 'bytes' (over all devices) and
+    'seconds'; 'memory', bytes on a device; 'run'; 'accelerator'.
+  """
+  model, shape = workload.model, workload.shape
+  dtype = model.encoder.dtype
+
+  def priced(parts: dict[str, Work]) -> dict[str, dict[str, float]]:
+    return {
+      name: {
+        'flops': work.flops,
+        'bytes': work.num_bytes,
+        'seconds': accelerator.seconds(work, dtype, num_devices),
+      }
+      for name, work in parts.items()
+    }
+
+  counts = parameter_counts(workload.params)
+  trained = sum(
+    count
+    for part, count in counts.items()
+    if part == 'reader' or workload.train_retriever
+  )
+  memory = device_memory(workload, num_devices)
+  plan = {
+    'shape': dataclasses.asdict(shape),
+    'num_blocks': workload.num_blocks,
+    'parameters': counts,
+    'step': priced(
+      {
+        **step_work(model, shape, workload.train_retriever),
+        'update': update_work(trained),
+      }
+    ),
+    'retrieve': priced(_retrieval(workload)),
+    'refresh': priced(
+      {'blocks': refresh_work(model, workload.num_blocks, shape.document_len)}
+    ),
+    'memory': memory,
+    'accelerator': {
+      **dataclasses.asdict(accelerator),
+      'num_devices': num_devices,
+    },
+  }
+  return {**plan, 'run': _run(workload, plan)}
+
+
+def _retrieval(workload: Workload) -> dict[str, Work]:
+  """Embedding the queries and searching; ScaNN's search is the host's."""
+  nothing = retrieve_work(workload.model, workload.shape, 0, 'float32')
+  parts = {'embed queries': nothing}
+  if workload.index.kind == 'exact':
+    parts['search'] = search_work(
+      workload.shape.batch_size,
+      workload.num_blocks,
+      workload.model.embed_dim,
+      workload.index.dtype,
+    )
+  return parts
+
+
+def total(parts: dict[str, dict[str, float]]) -> dict[str, float]:
+  """Sum of priced parts."""
+  return {
+    name: sum(part[name] for part in parts.values())
+    for name in ('flops', 'bytes', 'seconds')
+  }
+
+
+def _run(workload: Workload, plan: dict[str, Any]) -> dict[str, float]:
+  """The whole run: steps, and refreshes that stop them."""
+  every, steps = workload.refresh_every, workload.num_steps
+  # The first index is made before the first step.
+  num_refreshes = 1 + (-(-steps // every) if every else 0)
+  step = total(plan['step'])['seconds']
+  retrieve = total(plan['retrieve'])['seconds']
+  refresh = total(plan['refresh'])['seconds']
+  return {
+    'num_steps': steps,
+    'num_refreshes': num_refreshes,
+    'step_seconds': step,
+    'retrieve_seconds': retrieve,
+    'refresh_seconds': refresh,
+    'tokens_per_second': workload.shape.num_tokens / (step + retrieve),
+    'training_seconds': steps * (step + retrieve),
+    'refreshing_seconds': num_refreshes * refresh,
+    'seconds': steps * (step + retrieve) + num_refreshes * refresh,
+  }

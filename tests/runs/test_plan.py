@@ -1,0 +1,248 @@
+"""The plan reads what pretrain reads, and refuses what cannot fit."""
+
+import json
+
+import pytest
+import tiny
+from conftest import REPOSITORY
+from rich.console import Console
+
+from realm_jax import cli
+from realm_jax.costs.estimate import total
+from realm_jax.errors import UserError
+from realm_jax.index.config import IndexConfig
+from realm_jax.runs.plan import duration, plan, quantity, workload
+from realm_jax.runs.pretrain import PretrainConfig
+from realm_jax.train.loop import LoopConfig
+
+RUNS = REPOSITORY / 'gin_configs' / 'runs'
+LAPTOP = str(RUNS / 'laptop.gin')
+TINY = {
+  'accelerator': 'h100',
+  'num_blocks': 1000,
+  'model': tiny.MODEL,
+  **{name: tiny.PRETRAIN[name] for name in ('config', 'lengths', 'loop')},
+}
+
+
+def planned(**options) -> dict:
+  return plan(**{**TINY, 'console': tiny.quiet(), **options})
+
+
+def printed(capsys, *arguments: str) -> dict:
+  """What `realm-jax plan --json` prints."""
+  cli.run(['plan', '--accelerator', 'h100', '--json', *arguments])
+  return json.loads(capsys.readouterr().out)
+
+
+def test_a_file_of_pretrain_is_read_with_its_scopes(capsys):
+  found = printed(capsys, '--gin', LAPTOP, '--num-blocks', '3000')
+  assert found['run']['num_steps'] == 600  # ict has 1200
+  assert found['shape'] == {
+    'batch_size': 32,
+    'num_candidates': 6,
+    'query_len': 48,
+    'document_len': 64,
+    'joint_len': 112,
+    'max_masks': 8,
+  }
+  assert found['parameters']['embedder'] < 5e6
+
+
+def test_settings_override_the_file(capsys):
+  found = printed(
+    capsys,
+    '--gin',
+    LAPTOP,
+    '--set',
+    'pretrain/loop.LoopConfig.num_steps=70',
+    '--set',
+    'pretrain.PretrainConfig.batch_size=2',
+    '--set',
+    'encoder.EncoderConfig.num_layers=1',
+  )
+  assert found['run']['num_steps'] == 70
+  assert found['shape']['batch_size'] == 2
+  two_layers = printed(capsys, '--gin', LAPTOP)['parameters']['reader']
+  assert found['parameters']['reader'] < two_layers
+
+
+def test_a_setting_of_another_name_is_refused():
+  with pytest.raises(UserError, match='num_step'):
+    cli.run(['plan', '--gin', LAPTOP, '--set', 'loop.LoopConfig.num_step=7'])
+
+
+@pytest.mark.parametrize(
+  ('name', 'accelerator', 'num_devices'),
+  [
+    ('paper', 'v5p', 64),
+    ('paper', 'v4', 128),
+    ('h100', 'h100', 1),
+    ('h100', 'h200', 1),
+    ('v4_8', 'v4', 4),
+    ('minilm', 'h100', 1),
+  ],
+)
+def test_the_run_files_fit_where_they_say(
+  name, accelerator, num_devices, capsys
+):
+  cli.run(
+    [
+      'plan',
+      '--json',
+      '--gin',
+      str(RUNS / f'{name}.gin'),
+      '--accelerator',
+      accelerator,
+      '--num-devices',
+      str(num_devices),
+    ]
+  )
+  found = json.loads(capsys.readouterr().out)
+  assert found['fits'] is True
+  assert found['run']['seconds'] > 0
+
+
+def test_what_does_not_fit_is_refused_with_what_is_largest():
+  options = {'config': PretrainConfig(batch_size=10**7)}
+  with pytest.raises(UserError, match=r'GiB on each of 1 h100.*activations'):
+    planned(**options)
+  found = planned(**options, force=True)
+  assert found['fits'] is False
+
+
+def test_an_index_that_does_not_fit_is_named():
+  with pytest.raises(UserError, match=r'index .*IndexConfig\.dtype'):
+    planned(num_blocks=10**11)
+  scann = planned(num_blocks=10**10, index=IndexConfig(kind='scann'))
+  assert scann['memory']['index'] == 0
+
+
+def test_devices_share_the_work_and_the_memory():
+  one, four = planned(), planned(num_devices=4)
+  for part in ('step', 'retrieve', 'refresh'):
+    assert total(four[part])['flops'] == total(one[part])['flops']
+    assert total(four[part])['seconds'] == pytest.approx(
+      total(one[part])['seconds'] / 4
+    )
+  assert four['memory']['activations'] == one['memory']['activations'] / 4
+  assert four['memory']['gradients'] == one['memory']['gradients']
+
+
+def test_memory_of_state_is_four_bytes_a_number():
+  found = planned()
+  count = sum(found['parameters'].values())
+  assert found['memory']['parameters'] == 4 * count
+  # Two moments of what is trained: not of the span head.
+  assert 0.8 * 8 * count < found['memory']['optimizer'] < 8 * count + 100
+
+
+def test_the_run_is_its_steps_and_its_refreshes():
+  config = PretrainConfig(batch_size=4, num_candidates=3, refresh_every=4)
+  run = planned(config=config, loop=LoopConfig(num_steps=11))['run']
+  # Before the first step, after 4 and 8, and after the last.
+  assert run['num_refreshes'] == 4
+  assert run['seconds'] == pytest.approx(
+    11 * (run['step_seconds'] + run['retrieve_seconds'])
+    + 4 * run['refresh_seconds']
+  )
+  never = PretrainConfig(batch_size=4, num_candidates=3, refresh_every=0)
+  assert planned(config=never)['run']['num_refreshes'] == 1
+
+
+def test_the_corpus_sets_blocks_and_vocabulary(tiny_corpus):
+  from realm_jax.data.corpus import Corpus
+
+  opened = Corpus.open(tiny_corpus)
+  found = planned(corpus=str(tiny_corpus))
+  assert found['num_blocks'] == opened.num_blocks
+  model = tiny.with_vocab_of(opened)
+  same = planned(model=model, num_blocks=opened.num_blocks)
+  assert found['parameters'] == same['parameters']
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'accelerator': 'h101'}, "'h101' is no accelerator .* h100, h200"),
+    ({'num_devices': 0}, 'num_devices is 0'),
+    ({'num_devices': 3}, 'batch_size is 4, expected a multiple'),
+    ({'accelerator': 'cpu', 'num_devices': 2}, 'expected 1 with .* cpu'),
+    ({'num_blocks': 0}, 'num_blocks is 0'),
+  ],
+)
+def test_bad_arguments_are_refused(options, message):
+  with pytest.raises(UserError, match=message):
+    planned(**options)
+
+
+def test_texts_longer_than_the_positions_are_refused():
+  with pytest.raises(UserError, match='max_positions'):
+    workload(model=tiny.MODEL)
+
+
+def test_the_cpu_is_measured(monkeypatch):
+  monkeypatch.setattr('realm_jax.bench.floors._SIZE', {'cpu': 64})
+  monkeypatch.setattr('realm_jax.bench.floors._READ_BYTES', {'cpu': 1 << 20})
+  found = planned(accelerator='cpu')
+  assert found['accelerator']['flops_per_second'] > 0
+  assert 'measured' in found['accelerator']['source']
+
+
+# Prints what the compiler says a step holds, and the plan.
+MEMORY = """
+from realm_jax.bench import steps
+from realm_jax.costs.memory import device_memory
+from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.realm import RealmConfig
+from realm_jax.runs.plan import workload
+from realm_jax.runs.pretrain import PretrainConfig
+
+encoder = EncoderConfig(
+  vocab_size=500, hidden_size=64, num_layers=3, num_heads=4,
+  feed_forward_size=256)
+work = workload(
+  RealmConfig(encoder, embed_dim=16),
+  PretrainConfig(batch_size=2, num_candidates=4), num_blocks=1)
+_, held = steps.step_calls(work, 'span', num_blocks=0)
+print(held, sum(device_memory(work, 1).values()))
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_step_is_near_what_the_compiler_says(run_python):
+  # As a user compiles it.
+  printed = run_python(MEMORY, JAX_DISABLE_MOST_OPTIMIZATIONS='0')
+  held, expected = map(float, printed.split())
+  assert 1 / 1.3 < expected / held < 1.3
+
+
+def test_the_table_names_all_that_is_planned():
+  console = Console(record=True, width=100)
+  planned(console=console)
+  text = console.export_text()
+  for name in ('reader', 'mlm head', 'search', 'refresh', 'run', 'memory'):
+    assert name in text
+  assert 'of 79.65' in text
+
+
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [
+    (0.5, '500 ms'),
+    (1, '1 s'),
+    (119, '119 s'),
+    (7200, '2 h'),
+    (1e6, '11.6 days'),
+  ],
+)
+def test_durations(value, text):
+  assert duration(value) == text
+
+
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [(0, '0 B'), (999, '999 B'), (1650, '1.65 kB'), (2.5e15, '2.5 PB')],
+)
+def test_quantities(value, text):
+  assert quantity(value, 'B') == text

@@ -13,6 +13,7 @@ from realm_jax.index.snapshot import Snapshot
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.sharding import Layout
 from realm_jax.train.run_folder import (
   LoadedRun,
   index_folder,
@@ -101,22 +102,31 @@ def run_snapshot(
   corpus: Corpus,
   lengths: Lengths,
   on_progress: Callable[[int], None] = lambda num_done: None,
+  layout: Layout | None = None,
 ) -> tuple[Snapshot, int]:
   """The embeddings of a corpus under a run's final parameters.
 
   Made once for each corpus, and kept in the run's folder. Blocks that another
   corpus has as well are embedded once.
 
+  Args:
+    run: whose parameters embed.
+    corpus: its blocks.
+    lengths: document_len and multiple are used.
+    on_progress: called with the number of blocks done so far.
+    layout: of the devices that embed; None for one.
+
   Returns:
     The snapshot, and how many blocks were embedded for it.
   """
   folder = index_folder(run.path, corpus.fingerprint)
   maker = SnapshotMaker(
-    make_embed(run.model, Realm.embed_documents),
+    make_embed(run.model, Realm.embed_documents, layout),
     corpus,
     lengths,
     on_progress,
     known_snapshots(run.path),
+    layout,
   )
   snapshot, _ = maker.snapshot(folder, run.params, run.num_steps)
   return snapshot, maker.num_embedded

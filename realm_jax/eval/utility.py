@@ -10,6 +10,7 @@ from realm_jax import losses
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths, MaskedSentences
 from realm_jax.models.realm import Realm, RealmConfig
+from realm_jax.sharding import Layout, jit_spread
 from realm_jax.train.step import candidate_scores
 from realm_jax.types import PretrainBatch
 
@@ -27,6 +28,7 @@ class HeldOut:
     sentence_ids: np.ndarray,
     lengths: Lengths,
     batch_size: int,
+    layout: Layout | None = None,
   ):
     """Makes the examples.
 
@@ -37,6 +39,7 @@ class HeldOut:
       sentence_ids: [num_sentences] int; the first 256 are used.
       lengths: see Lengths.
       batch_size: sentences at a time; a last, smaller batch is left out.
+      layout: of the parameters over a mesh; None for one device.
     """
     make = MaskedSentences(corpus, 'salient_span', lengths)
     made = (make(int(i)) for i in sentence_ids[:_MAX_SENTENCES])
@@ -48,7 +51,7 @@ class HeldOut:
       for i in range(0, len(examples) - batch_size + 1, batch_size)
     ]
     self._assemble = assemble
-    self._evaluate = make_evaluate(model)
+    self._evaluate = make_evaluate(model, layout)
 
   def __call__(self, params: Any) -> dict[str, float]:
     """Means over the sentences, of the candidates found with params."""
@@ -64,11 +67,10 @@ class HeldOut:
     }
 
 
-def make_evaluate(model: RealmConfig) -> Callable:
+def make_evaluate(model: RealmConfig, layout: Layout | None = None) -> Callable:
   """Jitted evaluate(params, PretrainBatch) -> loss and utility, no dropout."""
   realm = Realm(model)
 
-  @jax.jit
   def evaluate(params: Any, batch: PretrainBatch) -> dict[str, Any]:
     def call(method: Callable, *args: Any) -> Any:
       return realm.apply({'params': params}, *args, method=method)
@@ -90,4 +92,4 @@ def make_evaluate(model: RealmConfig) -> Callable:
     )
     return {'loss': loss, 'retrieval_utility': terms.retrieval_utility}
 
-  return evaluate
+  return jit_spread(evaluate, layout)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
@@ -31,6 +32,7 @@ class Retriever:
     lengths: Lengths,
     config: IndexConfig | None = None,
     snapshot: Snapshot | None = None,
+    mesh: Mesh | None = None,
   ):
     """Takes over what it is given.
 
@@ -40,12 +42,14 @@ class Retriever:
       lengths: query_len is used.
       config: of the index.
       snapshot: what to search; None until one is loaded.
+      mesh: whose devices an exact index is spread over; None for one device.
     """
     self._embed_queries = embed_queries
     self.corpus = corpus
     self.lengths = lengths
     self.recall: float | None = None
     self._config = config or IndexConfig()
+    self._mesh = mesh
     self._audit = Audit(self._config.audit_every)
     self._index: Index | None = None
     if snapshot is not None:
@@ -54,7 +58,7 @@ class Retriever:
   def load(self, snapshot: Snapshot) -> None:
     """Searches the blocks of a snapshot from now on."""
     if self._index is None:
-      self._index = self._config.make(snapshot)
+      self._index = self._config.make(snapshot, self._mesh)
     else:
       self._index.swap(snapshot)
 

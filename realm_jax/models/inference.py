@@ -7,26 +7,30 @@ import jax
 import jax.numpy as jnp
 
 from realm_jax.models.realm import Realm, RealmConfig, span_positions
+from realm_jax.sharding import Layout, jit_spread
 from realm_jax.types import Array, TextInputs
 
 
-def make_embed(config: RealmConfig, method: Callable) -> Callable:
+def make_embed(
+  config: RealmConfig, method: Callable, layout: Layout | None = None
+) -> Callable:
   """Embedding of text.
 
   Args:
     config: of the model.
     method: Realm.embed_queries or Realm.embed_documents.
+    layout: of params over a mesh, over which texts are spread too; None for one
+      device.
 
   Returns:
     embed(params, inputs [..., length]) -> [..., embed_dim] float32.
   """
   model = Realm(config)
 
-  @jax.jit
   def embed(params: Any, inputs: TextInputs) -> Array:
     return model.apply({'params': params}, inputs, method=method)
 
-  return embed
+  return jit_spread(embed, layout)
 
 
 def make_gold_log_probs(config: RealmConfig) -> Callable:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from realm_jax.data.corpus import Corpus
@@ -10,9 +11,19 @@ from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import bucket_len, document_inputs
 from realm_jax.index.snapshot import Snapshot
 from realm_jax.refresh.reuse import params_fingerprint
+from realm_jax.sharding import Layout
 from realm_jax.types import NULL_BLOCK_ID
 
+# Blocks that a device embeds at a time.
 _BATCH_SIZE = 128
+
+
+def _batch_size(num_blocks: int, layout: Layout | None) -> int:
+  """Blocks embedded at a time, by all devices; a few need not be as many."""
+  if layout is None:
+    return _BATCH_SIZE
+  num_devices = layout.mesh.size
+  return num_devices * min(_BATCH_SIZE, -(-num_blocks // num_devices))
 
 
 def embed_blocks(
@@ -23,6 +34,7 @@ def embed_blocks(
   index_step: int,
   on_progress: Callable[[int], None] = lambda num_done: None,
   known: tuple[np.ndarray, np.ndarray] | None = None,
+  layout: Layout | None = None,
 ) -> Snapshot:
   """Embeds all blocks of a corpus, shortest first, so that little is padding.
 
@@ -36,6 +48,7 @@ def embed_blocks(
     known: embeddings made before, [num_blocks, embed_dim] float32, and which
       of them are there, [num_blocks] bool; those are not made again, and the
       array is filled up and used.
+    layout: that embed was made with; blocks are spread over all its devices.
 
   Returns:
     The snapshot; block_embeds is [num_blocks, embed_dim] float32.
@@ -44,9 +57,10 @@ def embed_blocks(
   num_known = int(is_known.sum())
   order = np.argsort(corpus.block_lens, kind='stable')
   order = order[~is_known[order]]
-  batches = [
-    order[i : i + _BATCH_SIZE] for i in range(0, len(order), _BATCH_SIZE)
-  ]
+  size = _batch_size(corpus.num_blocks, layout)
+  batches = [order[i : i + size] for i in range(0, len(order), size)]
+  if layout is not None:
+    params = jax.device_put(params, layout.whole)  # gathered once
   last: tuple[np.ndarray, Any] | None = None
 
   def keep(block_ids: np.ndarray, embeds: Any) -> None:
@@ -59,7 +73,7 @@ def embed_blocks(
 
   for number, batch in enumerate(batches):
     # The last batch is filled up with null documents: one shape a length.
-    block_ids = np.full(_BATCH_SIZE, NULL_BLOCK_ID, np.int64)
+    block_ids = np.full(size, NULL_BLOCK_ID, np.int64)
     block_ids[: len(batch)] = batch
     needed = int(corpus.block_lens[batch].max())
     length = bucket_len(needed, lengths.multiple, lengths.document_len)
@@ -72,7 +86,7 @@ def embed_blocks(
     if last is not None:
       keep(*last)
     last = batch, embeds
-    done = num_known + number * _BATCH_SIZE + len(batch)
+    done = num_known + number * size + len(batch)
     on_progress(done)
   if last is not None:
     keep(*last)

@@ -20,6 +20,7 @@ from realm_jax.refresh.reuse import (
   params_fingerprint,
   reuse_embeds,
 )
+from realm_jax.sharding import Layout
 from realm_jax.types import TextInputs
 
 
@@ -38,6 +39,7 @@ class SnapshotMaker:
     lengths: Lengths,
     on_progress: Callable[[int], None] = lambda num_done: None,
     reuse_from: Sequence[Path] = (),
+    layout: Layout | None = None,
   ):
     """Keeps its arguments.
 
@@ -48,12 +50,14 @@ class SnapshotMaker:
       on_progress: called with the number of blocks done so far.
       reuse_from: folders of other snapshots; blocks that are in one made with
         the same parameters are not embedded again.
+      layout: that embed_documents was made with.
     """
     self._embed_documents = embed_documents
     self._corpus = corpus
     self._lengths = lengths
     self._on_progress = on_progress
     self._reuse_from = reuse_from
+    self._layout = layout
     self.num_embedded = 0
 
   @cached_property
@@ -97,6 +101,7 @@ class SnapshotMaker:
       index_step,
       self._on_progress,
       known,
+      self._layout,
     )._replace(block_digests=self._digests)
     self.num_embedded = self._corpus.num_blocks - num_known
     seconds = time.perf_counter() - start

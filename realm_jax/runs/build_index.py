@@ -7,11 +7,16 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.eval.system import run_snapshot
 from realm_jax.index.snapshot import Snapshot
+from realm_jax.sharding import MeshConfig, make_layout
 from realm_jax.train.run_folder import load_run
 
 
 def build_index(
-  run: str, *, corpus: str | None = None, console: Console | None = None
+  run: str,
+  *,
+  corpus: str | None = None,
+  mesh: MeshConfig | None = None,
+  console: Console | None = None,
 ) -> Snapshot:
   """Makes the snapshot that evaluating and asking search.
 
@@ -22,6 +27,7 @@ def build_index(
   Args:
     run: folder of a finished run; the snapshot is kept there.
     corpus: folder of the corpus; None for the run's.
+    mesh: devices that embed; None for one.
     console: where to print; None for the terminal.
 
   Returns:
@@ -31,6 +37,7 @@ def build_index(
   loaded = load_run(run)
   opened = Corpus.open(corpus or loaded.corpus_folder)
   loaded.check_vocabulary(opened)
+  layout = make_layout(mesh, loaded.model)
   with Progress(console=console) as progress:
     task = progress.add_task('embedding blocks', total=opened.num_blocks)
     snapshot, num_embedded = run_snapshot(
@@ -38,6 +45,7 @@ def build_index(
       opened,
       Lengths(**loaded.settings['lengths']),
       lambda num_done: progress.update(task, completed=num_done),
+      layout,
     )
     progress.update(task, completed=opened.num_blocks)
   console.print(

@@ -20,6 +20,7 @@ from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, split_embedders
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.qa_source import ClosedBookSource, QASource
@@ -85,6 +86,7 @@ def finetune(
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
   index: IndexConfig | None = None,
+  mesh: MeshConfig | None = None,
 ) -> str:
   """Trains the query embedder and the reader on questions with answers.
 
@@ -101,6 +103,8 @@ def finetune(
     loop: how many steps.
     optimizer: learning rate and the rest; num_steps is taken from loop.
     index: what to search with.
+    mesh: devices to spread the run over; None for one. A run that was stopped
+      may go on with another.
 
   Returns:
     out.
@@ -121,6 +125,8 @@ def finetune(
   optimizer = optimizer.for_stage(
     loop.num_steps, _FROZEN[config.reader], params
   )
+  layout = make_layout(mesh, model)
+  check_batch(layout, 'FinetuneConfig.batch_size', config.batch_size)
   # Read before the run's folder is made, so that mistakes leave none.
   loaded = load_questions(questions)
   examples = qa_examples(loaded, opened.wordpiece, lengths)
@@ -160,15 +166,24 @@ def finetune(
     if config.block_labels == 'text':
       answers = [() if q.is_regex else q.answers for q in loaded]
     source = _source(
-      run, start.path, params, opened, batches, config, lengths, index, answers
+      run,
+      start.path,
+      params,
+      opened,
+      batches,
+      config,
+      lengths,
+      index,
+      answers,
+      layout,
     )
 
   def make_step(transformation: optax.GradientTransformation) -> Step:
     if config.reader == 'closed_book':
-      return make_pretrain_step(model, transformation, 'token')
-    return make_finetune_step(model, transformation)
+      return make_pretrain_step(model, transformation, 'token', layout=layout)
+    return make_finetune_step(model, transformation, layout)
 
-  run_stage(run, params, optimizer, make_step, source, loop)
+  run_stage(run, params, optimizer, make_step, source, loop, layout=layout)
   return out
 
 
@@ -182,21 +197,24 @@ def _source(
   lengths: Lengths,
   index: IndexConfig,
   answers: Sequence[Sequence[str]] | None,
+  layout: Layout | None,
 ) -> QASource:
   """Questions with the blocks found for them, over an index made of params."""
   maker = SnapshotMaker(
-    make_embed(run.model, Realm.embed_documents),
+    make_embed(run.model, Realm.embed_documents, layout),
     corpus,
     lengths,
     reuse_from=known_snapshots(start),
+    layout=layout,
   )
   snapshot, _ = maker.snapshot(run.snapshot(0), params, 0)
   retriever = Retriever(
-    make_embed(run.model, Realm.embed_queries),
+    make_embed(run.model, Realm.embed_queries, layout),
     corpus,
     lengths,
     index,
     snapshot,
+    layout.mesh if layout else None,
   )
   beam_size = min(config.beam_size, corpus.num_blocks)
   return QASource(batches, retriever, beam_size, config.num_read, answers)

@@ -23,6 +23,7 @@ from realm_jax.data.reader_warmup import Readings, reader_batch
 from realm_jax.errors import UserError
 from realm_jax.models.copying_init import copying_init
 from realm_jax.models.realm import RealmConfig, abstract_params, init_params
+from realm_jax.sharding import MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.run_folder import RunFolder
@@ -148,6 +149,7 @@ def ict(
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
+  mesh: MeshConfig | None = None,
 ) -> str:
   """Trains the embedder to find a sentence's block among a batch's.
 
@@ -163,6 +165,8 @@ def ict(
     lengths: sequence lengths.
     loop: how many steps.
     optimizer: learning rate and the rest; num_steps is taken from loop.
+    mesh: devices to spread the run over; None for one. A run that was stopped
+      may go on with another.
 
   Returns:
     out.
@@ -184,6 +188,9 @@ def ict(
   optimizer = optimizer.for_stage(
     loop.num_steps, (frozen,), abstract_params(model)
   )
+  layout = make_layout(mesh, model)
+  for name in ('batch_size', 'reader_batch_size'):
+    check_batch(layout, f'IctConfig.{name}', getattr(config, name))
   run = RunFolder(
     out,
     'ict',
@@ -222,8 +229,9 @@ def ict(
     run,
     params,
     optimizer,
-    lambda transformation: make_ict_step(model, transformation),
+    lambda transformation: make_ict_step(model, transformation, layout),
     source,
     loop,
+    layout=layout,
   )
   return out

@@ -29,6 +29,7 @@ from realm_jax.losses import MARGINALS
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import Event, LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pretrain_source import PretrainSource
@@ -111,6 +112,7 @@ def pretrain(
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
   index: IndexConfig | None = None,
+  mesh: MeshConfig | None = None,
 ) -> str:
   """Trains embedder and reader on blanked-out spans.
 
@@ -126,6 +128,8 @@ def pretrain(
     loop: how many steps.
     optimizer: learning rate and the rest; num_steps is taken from loop.
     index: what to search with.
+    mesh: devices to spread the run over; None for one. A run that was stopped
+      may go on with another.
 
   Returns:
     out.
@@ -154,6 +158,8 @@ def pretrain(
       'the null document included and the source block left out. Lower '
       'PretrainConfig.num_candidates or prepare a larger corpus.'
     )
+  layout = make_layout(mesh, start.model)
+  check_batch(layout, 'PretrainConfig.batch_size', config.batch_size)
   # Read before the run's folder is made, so that mistakes leave none.
   questions = load_questions(probe_questions) if probe_questions else []
   lengths.check(opened, start.model.encoder.max_positions)
@@ -176,13 +182,14 @@ def pretrain(
   if run.finished:
     return out
   retriever = Retriever(
-    make_embed(start.model, Realm.embed_queries),
+    make_embed(start.model, Realm.embed_queries, layout),
     opened,
     lengths,
     index,
+    mesh=layout.mesh if layout else None,
   )
   source, held_out = _source(
-    run, opened, retriever, config, lengths, loop, materialised
+    run, opened, retriever, config, lengths, loop, materialised, layout
   )
   probe = (
     Probe(questions[:_PROBE_QUESTIONS], retriever, _PROBE_KS)
@@ -202,12 +209,17 @@ def pretrain(
     start.params,
     optimizer,
     lambda transformation: make_pretrain_step(
-      start.model, transformation, config.marginal, config.train_retriever
+      start.model,
+      transformation,
+      config.marginal,
+      config.train_retriever,
+      layout,
     ),
     source,
     loop,
     events,
     config.num_candidates,
+    layout,
   )
   return out
 
@@ -236,6 +248,7 @@ def _source(
   lengths: Lengths,
   loop: LoopConfig,
   materialised: MaterialisedExamples | None,
+  layout: Layout | None,
 ) -> tuple[PretrainSource, Any]:
   """The batches, and the held-out sentences to measure on."""
   train_ids, held_out_ids = split_sentences(
@@ -253,7 +266,10 @@ def _source(
     make_example = materialised
   batches = Batches(train_ids, make_example, config.batch_size, loop.seed)
   snapshots = SnapshotMaker(
-    make_embed(run.model, Realm.embed_documents), corpus, lengths
+    make_embed(run.model, Realm.embed_documents, layout),
+    corpus,
+    lengths,
+    layout=layout,
   )
   source = PretrainSource(
     run,
@@ -265,5 +281,11 @@ def _source(
     config.level_null,
   )
   return source, HeldOut(
-    run.model, source.assemble, corpus, held_out_ids, lengths, config.batch_size
+    run.model,
+    source.assemble,
+    corpus,
+    held_out_ids,
+    lengths,
+    config.batch_size,
+    layout,
   )

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from realm_jax.train.state import TrainState
 
@@ -51,7 +52,8 @@ class Checkpoints:
     """Reads the newest checkpoint.
 
     Args:
-      state: with the shapes and dtypes expected; its values are not read.
+      state: with the shapes and dtypes expected, and where to put them, which
+        need not be where they were; its values are not read.
 
     Returns:
       The state and the host's values, as they were saved.
@@ -87,7 +89,16 @@ def save_params(folder: Path, params: Any) -> None:
 
 
 def load_params(folder: Path, params: Any) -> Any:
-  """Reads parameters; `params` gives structure, shapes and dtypes."""
-  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, params)
+  """Reads parameters; `params` gives structure, shapes and dtypes.
+
+  They are put on one device, on however many they were when they were saved.
+  """
+  sharding = SingleDeviceSharding(jax.local_devices()[0])
+  abstract = jax.tree.map(
+    lambda array: jax.ShapeDtypeStruct(
+      array.shape, array.dtype, sharding=sharding
+    ),
+    params,
+  )
   with ocp.StandardCheckpointer() as checkpointer:
     return checkpointer.restore(folder.resolve(), abstract)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from realm_jax.data.batches import Batches
+from realm_jax.sharding import Layout
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.loop import Event, LoopConfig, train
 from realm_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -56,6 +57,7 @@ def run_stage(
   loop: LoopConfig,
   events: Sequence[Event] = (),
   num_candidates: int = 0,
+  layout: Layout | None = None,
 ) -> Any:
   """Trains to the end, from wherever the run's last checkpoint stands.
 
@@ -68,12 +70,14 @@ def run_stage(
     loop: see LoopConfig.
     events: what happens between steps.
     num_candidates: with the null document; for warnings.
+    layout: of state and batches over a mesh, which may be another one than that
+      of the checkpoint; None for one device.
 
   Returns:
     The final parameters, which are saved in the folder as well.
   """
   transformation, _ = make_optimizer(optimizer, params)
-  state = create_state(params, transformation)
+  state = create_state(params, transformation, layout)
   folder = run.path / 'checkpoints'
   with contextlib.closing(Checkpoints(folder)) as checkpoints:
     if checkpoints.latest_step() is None:
@@ -87,6 +91,10 @@ def run_stage(
       if oldest is not None:
         source.prune(oldest)
 
+    def next_batch(state: TrainState) -> tuple[Any, dict[str, float]]:
+      batch, measured = source.next_batch(state)
+      return (layout.place(batch) if layout else batch), measured
+
     first_step = int(state.step)
     with contextlib.closing(
       Reporter(run.path, run.stage, loop.num_steps, first_step, num_candidates)
@@ -94,7 +102,7 @@ def run_stage(
       state = train(
         state,
         make_step(transformation),
-        source.next_batch,
+        next_batch,
         loop,
         checkpoints,
         reporter,

@@ -1,11 +1,13 @@
 """What a training step reads and returns."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from realm_jax.sharding import Layout
 from realm_jax.types import Array
 
 
@@ -24,15 +26,38 @@ class TrainState(NamedTuple):
 
 
 def create_state(
-  params: Any, optimizer: optax.GradientTransformation
+  params: Any,
+  optimizer: optax.GradientTransformation,
+  layout: Layout | None = None,
 ) -> TrainState:
   """The state before the first step.
 
   All arrays are copies, each its own: steps donate them, and an optimizer may
   begin with one array of zeros in two places.
+
+  Args:
+    params: of the model.
+    optimizer: whose state goes with them.
+    layout: spreads the state over a mesh; None for one device.
   """
+  if layout is not None:
+    create = jax.jit(
+      functools.partial(create_state, optimizer=optimizer),
+      out_shardings=state_shardings(layout, optimizer),
+    )
+    return create(layout.place_params(params))
   state = TrainState(jnp.int32(0), params, optimizer.init(params))
   return jax.tree.map(jnp.copy, state)
+
+
+def state_shardings(
+  layout: Layout, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Where each array of create_state lies on a mesh."""
+  state = jax.eval_shape(
+    lambda params: create_state(params, optimizer), layout.param_shapes
+  )
+  return layout.like_params(state)
 
 
 def apply_gradients(

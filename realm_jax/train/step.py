@@ -13,16 +13,25 @@ import optax
 
 from realm_jax import answer_matching, losses
 from realm_jax.models.realm import Realm, RealmConfig, relevance_scores
-from realm_jax.train.state import TrainState, apply_gradients
+from realm_jax.sharding import Layout
+from realm_jax.train.state import (
+  TrainState,
+  apply_gradients,
+  state_shardings,
+)
 from realm_jax.types import Array, IctBatch, PretrainBatch, QABatch
 
 Metrics = dict[str, Array]
 Step = Callable[..., tuple[TrainState, Metrics]]
 
 
-def _caller(config: RealmConfig, params: Any, rng: Array) -> Callable:
+def _caller(
+  config: RealmConfig, params: Any, rng: Array, layout: Layout | None
+) -> Callable:
   """Calls a method of the model in training mode, each call its own dropout."""
   model = Realm(config)
+  if layout is not None:
+    params = layout.gather(params)
 
   def call(method: Callable, *args: Any, fold: int) -> Any:
     return model.apply(
@@ -34,6 +43,18 @@ def _caller(config: RealmConfig, params: Any, rng: Array) -> Callable:
     )
 
   return call
+
+
+def _jit_step(
+  step: Callable,
+  optimizer: optax.GradientTransformation,
+  layout: Layout | None,
+) -> Step:
+  """Jits a step, which gives its state up; on a mesh the new one lies alike."""
+  if layout is None:
+    return jax.jit(step, donate_argnums=0)
+  shardings = state_shardings(layout, optimizer), layout.whole
+  return jax.jit(step, donate_argnums=0, out_shardings=shardings)
 
 
 def _gradient_norms(grads: Any) -> Metrics:
@@ -74,6 +95,7 @@ def make_pretrain_step(
   optimizer: optax.GradientTransformation,
   marginal: str = 'span',
   train_retriever: bool = True,
+  layout: Layout | None = None,
 ) -> Step:
   """REALM's step: marginal likelihood of the blank over the candidates.
 
@@ -83,10 +105,11 @@ def make_pretrain_step(
     marginal: 'span' or 'token'; see losses.pretrain_loss.
     train_retriever: False stops the gradient before the relevance scores: the
       reader learns from documents that a fixed retriever finds.
+    layout: of state and batches over a mesh; None for one device.
   """
 
   def loss_fn(params: Any, batch: PretrainBatch, rng: Array):
-    call = _caller(config, params, rng)
+    call = _caller(config, params, rng, layout)
     if batch.candidate_mask.shape[1] == 1:  # closed book: nothing to compare
       scores = jnp.zeros(batch.candidate_mask.shape)
     else:
@@ -127,7 +150,7 @@ def make_pretrain_step(
     }
     return apply_gradients(state, grads, optimizer), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  return _jit_step(step, optimizer, layout)
 
 
 def _mean_sum(weights: Array, values: Array) -> Array:
@@ -137,7 +160,9 @@ def _mean_sum(weights: Array, values: Array) -> Array:
 
 
 def make_ict_step(
-  config: RealmConfig, optimizer: optax.GradientTransformation
+  config: RealmConfig,
+  optimizer: optax.GradientTransformation,
+  layout: Layout | None = None,
 ) -> Step:
   """The inverse cloze task: find a sentence's block among the batch's.
 
@@ -146,7 +171,7 @@ def make_ict_step(
   """
 
   def loss_fn(params: Any, batch: IctBatch, rng: Array):
-    call = _caller(config, params, rng)
+    call = _caller(config, params, rng, layout)
     loss, accuracy = losses.ict_loss(
       call(Realm.embed_queries, batch.query, fold=0),
       call(Realm.embed_documents, batch.documents, fold=1),
@@ -174,16 +199,18 @@ def make_ict_step(
     metrics |= _gradient_norms(grads)
     return apply_gradients(state, grads, optimizer), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  return _jit_step(step, optimizer, layout)
 
 
 def make_finetune_step(
-  config: RealmConfig, optimizer: optax.GradientTransformation
+  config: RealmConfig,
+  optimizer: optax.GradientTransformation,
+  layout: Layout | None = None,
 ) -> Step:
   """ORQA's step: marginal over right blocks plus marginal over right spans."""
 
   def loss_fn(params: Any, batch: QABatch, rng: Array):
-    call = _caller(config, params, rng)
+    call = _caller(config, params, rng, layout)
     query_embeds = call(Realm.embed_queries, batch.question, fold=0)
     retriever_scores = relevance_scores(query_embeds, batch.beam_embeds)
     span_scores = call(Realm.span_scores, batch.joint, batch.block_mask, fold=1)
@@ -219,4 +246,4 @@ def make_finetune_step(
     }
     return apply_gradients(state, grads, optimizer), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  return _jit_step(step, optimizer, layout)

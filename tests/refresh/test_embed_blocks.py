@@ -13,6 +13,7 @@ from realm_jax.models.realm import Realm, init_params
 from realm_jax.refresh import embed_blocks as module
 from realm_jax.refresh.embed_blocks import embed_blocks
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.sharding import MeshConfig, make_layout
 from realm_jax.types import TextInputs
 
 
@@ -78,6 +79,40 @@ def test_blocks_are_embedded_as_one_by_one(
   assert snapshot.index_step == 7
   assert snapshot.corpus_fingerprint == corpus.fingerprint
   assert done[-1] == corpus.num_blocks
+
+
+# All 16 blocks at once, or 12 and the rest.
+@pytest.mark.parametrize('batch_size', [128, 3])
+def test_all_devices_embed_what_one_does(
+  corpus, setup, monkeypatch, batch_size
+):
+  monkeypatch.setattr(module, '_BATCH_SIZE', batch_size)
+  embed, params = setup
+  model = tiny.with_vocab_of(corpus)
+  layout = make_layout(MeshConfig(2, 2, 'tensor'), model)
+  embed_spread = make_embed(model, Realm.embed_documents, layout)
+  calls, done = [], []
+
+  def embed_on_mesh(params, inputs):
+    calls.append(inputs.token_ids.shape[0])
+    return embed_spread(params, inputs)
+
+  found = embed_blocks(
+    embed_on_mesh,
+    layout.place_params(params),
+    corpus,
+    tiny.LENGTHS,
+    7,
+    done.append,
+    layout=layout,
+  )
+  expected = embed_blocks(embed, params, corpus, tiny.LENGTHS, 7)
+  np.testing.assert_allclose(
+    found.block_embeds, expected.block_embeds, atol=1e-5
+  )
+  assert found.params_fingerprint == expected.params_fingerprint
+  assert calls == ([16] if batch_size == 128 else [12, 12])
+  assert done[-1] == corpus.num_blocks == 16
 
 
 def test_a_snapshot_is_made_once(corpus, setup, tmp_path):

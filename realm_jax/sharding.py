@@ -1,0 +1,317 @@
+"""The mesh of a run, and where its parameters, state and batches lie on it.
+
+A mesh has two axes. Batches are spread over 'data'. Parameters and the
+optimizer's moments lie in parts, as a named set of rules says:
+
+  fsdp        along their largest axis, over 'data'; gathered where a step uses
+              them (fully sharded data parallel)
+  tensor      the same, and attention heads, feed-forward units and vocabulary
+              over 'model': no device ever has those whole (tensor parallel)
+  replicated  whole on every device (data parallel)
+
+Everything else, such as embedding blocks, uses whole parameters and spreads its
+batches over all devices. On one device there is no mesh and nothing changes.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from realm_jax.checks import check_at_least
+from realm_jax.errors import UserError
+from realm_jax.models.realm import RealmConfig, abstract_params, logical_axes
+
+DATA, MODEL = 'data', 'model'
+
+
+class Rules(NamedTuple):
+  """How parameters are spread.
+
+  Attributes:
+    model_axes: logical axes that lie over 'model', where it divides them.
+    fully_sharded: between uses, spread over 'data' as well.
+  """
+
+  model_axes: tuple[str, ...] = ()
+  fully_sharded: bool = True
+
+
+RULES = {
+  'fsdp': Rules(),
+  'tensor': Rules(model_axes=('heads', 'feed_forward', 'vocab')),
+  'replicated': Rules(fully_sharded=False),
+}
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+  """Over which devices a run is spread, and how.
+
+  A run may be resumed with other settings: its results differ by no more than
+  the rounding of sums taken in another order.
+
+  Attributes:
+    data: parts of a batch; 0 for as many as there are devices left.
+    model: parts of a tensor-parallel parameter; 0 for as many as there are
+      devices left. Needs rules 'tensor'.
+    rules: 'fsdp', 'tensor' or 'replicated'.
+  """
+
+  data: int = 0
+  model: int = 1
+  rules: str = 'fsdp'
+
+  def __post_init__(self):
+    check_at_least(self, data=0, model=0)
+    if self.rules not in RULES:
+      raise UserError(
+        f'MeshConfig.rules is {self.rules!r}, expected one of '
+        f'{", ".join(RULES)}.'
+      )
+    if self.data == self.model == 0:
+      raise UserError(
+        'MeshConfig.data and MeshConfig.model are both 0, expected one of them '
+        'to be a number of devices.'
+      )
+    if self.model != 1 and not RULES[self.rules].model_axes:
+      raise UserError(
+        f"MeshConfig.model is {self.model} with rules '{self.rules}', which "
+        "spread nothing over it. Set MeshConfig.rules to 'tensor'."
+      )
+
+
+def make_mesh(
+  config: MeshConfig, devices: Sequence[jax.Device] | None = None
+) -> Mesh | None:
+  """The mesh with axes 'data' and 'model'; None for one device.
+
+  Args:
+    config: sizes of the axes.
+    devices: what there is; None for all of them. The first ones are used where
+      fewer are asked for.
+
+  Raises:
+    UserError: more devices are asked for than there are, or they cannot be
+      divided so.
+  """
+  devices = list(jax.devices() if devices is None else devices)
+  sizes = {DATA: config.data, MODEL: config.model}
+  for name, other in ((DATA, MODEL), (MODEL, DATA)):
+    if sizes[name] == 0:
+      sizes[name], rest = divmod(len(devices), sizes[other])
+      if rest and sizes[name]:
+        raise UserError(
+          f'MeshConfig.{other} is {sizes[other]}, which does not divide the '
+          f'{len(devices)} devices. Set MeshConfig.{name} as well, to use only '
+          'some of them.'
+        )
+  num_asked = max(sizes[DATA], 1) * max(sizes[MODEL], 1)
+  if num_asked > len(devices):
+    raise UserError(
+      f'MeshConfig asks for {num_asked} devices (data {sizes[DATA] or 1}, '
+      f'model {sizes[MODEL] or 1}), but there are {len(devices)}. Lower it, or '
+      'set one of the two to 0 for what there is.'
+    )
+  if num_asked == 1:
+    return None
+  return jax.make_mesh(
+    (sizes[DATA], sizes[MODEL]),
+    (DATA, MODEL),
+    axis_types=(AxisType.Auto, AxisType.Auto),
+    devices=devices[:num_asked],
+  )
+
+
+def partition(
+  names: Sequence[str], shape: Sequence[int], mesh: Mesh, rules: Rules
+) -> P:
+  """Which axes of a parameter lie over which axes of the mesh.
+
+  Args:
+    names: of the parameter's axes, as models.realm.logical_axes has them.
+    shape: of the parameter.
+    mesh: axes that do not divide an axis of the parameter leave it whole.
+    rules: at most one axis lies over 'model', and one over 'data', the largest
+      of the others.
+  """
+  spec: list[str | None] = [None] * len(shape)
+  num_model, num_data = mesh.shape[MODEL], mesh.shape[DATA]
+  for axis, (name, size) in enumerate(zip(names, shape, strict=True)):
+    divides = num_model > 1 and size % num_model == 0
+    if name in rules.model_axes and divides and MODEL not in spec:
+      spec[axis] = MODEL
+  if rules.fully_sharded:
+    others = [
+      axis
+      for axis, size in enumerate(shape)
+      if spec[axis] is None and size % num_data == 0
+    ]
+    if others:
+      spec[max(others, key=lambda axis: shape[axis])] = DATA
+  return P(*spec)
+
+
+class Layout:
+  """Where the arrays of a run lie on a mesh.
+
+  Attributes:
+    mesh: with axes 'data' and 'model'.
+    param_shapes: shape and dtype of each parameter.
+    params: sharding of each parameter as the state keeps it.
+    used_params: sharding of each parameter where a step uses it.
+    whole: sharding of what every device has all of.
+  """
+
+  def __init__(self, mesh: Mesh, rules: Rules, model: RealmConfig):
+    """Spreads the parameters of a model."""
+    self.mesh = mesh
+    self.whole = NamedSharding(mesh, P())
+    axes = logical_axes(model)
+    self.param_shapes = abstract_params(model)
+
+    def spread(rules: Rules) -> Any:
+      return jax.tree.map(
+        lambda names, array: NamedSharding(
+          mesh, partition(names, array.shape, mesh, rules)
+        ),
+        axes,
+        self.param_shapes,
+        is_leaf=lambda node: isinstance(node, P),
+      )
+
+    self.params = spread(rules)
+    self.used_params = spread(rules._replace(fully_sharded=False))
+
+  def place_params(self, params: Any) -> Any:
+    """Parameters, of which this process has all, as the state keeps them."""
+
+    def put(array: Any, sharding: NamedSharding) -> jax.Array:
+      array = np.asarray(array)
+      return jax.make_array_from_callback(
+        array.shape, sharding, lambda part: array[part]
+      )
+
+    return jax.tree.map(put, params, self.params)
+
+  def like_params(self, tree: Any) -> Any:
+    """Shardings of a tree in which trees like the parameters occur.
+
+    An array whose path ends in that of a parameter, such as a moment, lies as
+    the parameter does; of any other every device has all.
+    """
+    shardings = dict(jax.tree_util.tree_leaves_with_path(self.params))
+
+    def find(path: tuple, _: Any) -> NamedSharding:
+      ends = (path[start:] for start in range(len(path)))
+      return next((shardings[e] for e in ends if e in shardings), self.whole)
+
+    return jax.tree_util.tree_map_with_path(find, tree)
+
+  @functools.cached_property
+  def gather(self) -> Callable:
+    """Parameters as kept -> as used, within a jitted function.
+
+    Gradients go the other way, and are summed on the device that keeps them.
+    """
+    constrain = jax.lax.with_sharding_constraint
+
+    gather = jax.custom_vjp(lambda params: constrain(params, self.used_params))
+    gather.defvjp(
+      lambda params: (constrain(params, self.used_params), None),
+      lambda _, grads: (constrain(grads, self.params),),
+    )
+    return gather
+
+  def place(self, batch: Any, axes: tuple[str, ...] = (DATA,)) -> Any:
+    """A batch on the mesh.
+
+    Args:
+      batch: a tree of numpy arrays with the rows of this process, or of arrays
+        that are on devices already.
+      axes: of the mesh, over which the first axis of each array is spread;
+        fewer, from the front, where they do not divide it. An array of one row,
+        such as the null document, is whole everywhere.
+    """
+
+    def put(array: Any) -> jax.Array:
+      sharding = NamedSharding(self.mesh, self._rows(np.shape(array), axes))
+      if isinstance(array, jax.Array):
+        return jax.device_put(array, sharding)
+      return jax.make_array_from_process_local_data(sharding, np.asarray(array))
+
+    return jax.tree.map(put, batch)
+
+  def _rows(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> P:
+    sizes = self.mesh.local_mesh.shape  # of the devices of this process
+    while shape and axes:
+      num_parts = math.prod(sizes[axis] for axis in axes)
+      if shape[0] > 1 and shape[0] % num_parts == 0:
+        return P(axes)
+      axes = axes[:-1]
+    return P()
+
+
+def make_layout(config: MeshConfig | None, model: RealmConfig) -> Layout | None:
+  """The layout of a run; None for one device.
+
+  Args:
+    config: see MeshConfig; None for one device.
+    model: whose parameters are spread.
+
+  Raises:
+    UserError: there are not enough devices, or they do not divide the model.
+  """
+  mesh = None if config is None else make_mesh(config)
+  if config is None or mesh is None:
+    return None
+  num_parts, encoder = mesh.shape[MODEL], model.encoder
+  for name in ('num_heads', 'feed_forward_size'):
+    if getattr(encoder, name) % num_parts:
+      raise UserError(
+        f'MeshConfig.model is {num_parts}, expected a divisor of '
+        f'EncoderConfig.{name}, which is {getattr(encoder, name)}.'
+      )
+  return Layout(mesh, RULES[config.rules], model)
+
+
+def check_batch(layout: Layout | None, name: str, batch_size: int) -> None:
+  """Raises UserError if a batch does not spread evenly over the mesh.
+
+  Args:
+    layout: None, for one device, takes any batch.
+    name: of the setting, for the message.
+    batch_size: its value.
+  """
+  num_parts = 1 if layout is None else layout.mesh.shape[DATA]
+  if batch_size % num_parts:
+    raise UserError(
+      f'{name} is {batch_size}, expected a multiple of {num_parts}, the parts '
+      'that MeshConfig.data divides a batch into.'
+    )
+
+
+def jit_spread(function: Callable, layout: Layout | None) -> Callable:
+  """Jits function(params, batch) that is no training step.
+
+  On a mesh it has whole parameters, its batch is spread over all devices (numpy
+  arrays will do), and what it returns is whole on every device.
+  """
+  if layout is None:
+    return jax.jit(function)
+
+  @functools.partial(jax.jit, out_shardings=layout.whole)
+  def spread(params: Any, batch: Any) -> Any:
+    params = jax.lax.with_sharding_constraint(params, layout.whole)
+    return function(params, batch)
+
+  def call(params: Any, batch: Any) -> Any:
+    return spread(params, layout.place(batch, (DATA, MODEL)))
+
+  return call

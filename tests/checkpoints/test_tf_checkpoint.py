@@ -16,6 +16,7 @@ from realm_jax.checkpoints.tf_bundle import find_variable
 from realm_jax.checkpoints.tf_checkpoint import find_checkpoint, keys_of
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import UserError
+from realm_jax.index.snapshot import load_snapshot
 from realm_jax.models.realm import init_params
 from realm_jax.runs.checkpoints import import_checkpoint
 from realm_jax.train.run_folder import load_run
@@ -221,8 +222,9 @@ def test_a_checkpoint_of_fine_tuning_and_its_block_embeddings(
   )
   run = load_run(out)
   assert_same(run.params, start.params)
-  (found,) = (tmp_path / 'run' / 'index').glob('*/block_embeds.npy')
-  np.testing.assert_array_equal(np.load(found), embeds)
+  (folder,) = (tmp_path / 'run' / 'index').iterdir()
+  found = load_snapshot(folder, corpus.fingerprint)
+  np.testing.assert_array_equal(found.block_embeds, embeds)
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.float16])

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from realm_jax.errors import UserError
+from realm_jax.index.audit import share_found
 from realm_jax.index.exact_index import ExactIndex
 from realm_jax.index.group_maxima import Queries, score_rows
 from realm_jax.index.memory import check_free, free_host_bytes
@@ -176,8 +177,8 @@ def recall(
 ) -> float:
   """Share of the best blocks that were found.
 
-  A block counts by its score in float64, within what float32 rounds away: which
-  of two equal ones an exact search in float32 takes is chance.
+  By their scores, as index.audit counts them: which of two equal blocks a
+  search takes is chance.
 
   Args:
     found_ids: [num_queries, k] int; -1 for none.
@@ -185,18 +186,14 @@ def recall(
     query_embeds: [num_queries, embed_dim] float32.
     block_embeds: [num_blocks, embed_dim] float32.
   """
-  num_found = 0
-  for query, found, exact in zip(
-    query_embeds, np.asarray(found_ids), exact_ids, strict=True
-  ):
-    found = np.unique(found[found >= 0])
-    wanted, scores = (
-      block_embeds[ids].astype(np.float64) @ query.astype(np.float64)
-      for ids in (exact, found)
-    )
-    margin = 1e-6 * np.abs(wanted).max()
-    num_found += int((scores >= wanted.min() - margin).sum())
-  return num_found / exact_ids.size
+  found_ids = np.asarray(found_ids)
+  queries = query_embeds.astype(np.float64)
+  scores, best = (
+    np.einsum('bd,bkd->bk', queries, block_embeds[np.maximum(ids, 0)])
+    for ids in (found_ids, exact_ids)
+  )
+  # In float64, within what a search in float32 rounds away.
+  return share_found(found_ids, scores, best, tolerance=1e-6)
 
 
 def _peak_bytes() -> int:

@@ -1,7 +1,5 @@
 """Searches of the same embeddings, timed in turn, next to the floor."""
 
-import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 from realm_jax.bench.contenders import Built, fits, recall
 from realm_jax.bench.embeddings import exact_top
 from realm_jax.bench.floors import PRODUCT, READ, Probes
-from realm_jax.bench.timing import time_in_turn
+from realm_jax.bench.timing import machine, time_in_turn
 
 _NUM_RECALL = 64  # queries that recall is measured on
 _NO_MEMORY = 'its scores do not fit into memory'
@@ -75,10 +73,7 @@ def measure_searches(
         rows.append({**row, **figures, 'recall': recalls[name]})
   return {
     'machine': {
-      'device': getattr(device, 'device_kind', device.platform),
-      'processor': platform.processor() or platform.machine(),
-      'cores': os.cpu_count(),
-      'jax': jax.__version__,
+      **machine(),
       'num_blocks': block_embeds.shape[0],
       'embed_dim': block_embeds.shape[1],
       'rounds': rounds,

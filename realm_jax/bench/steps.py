@@ -17,8 +17,6 @@ the gradients of all parameters are alive together, and XLA may overlap them.
 
 import dataclasses
 import functools
-import os
-import platform
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from realm_jax.bench import floors
-from realm_jax.bench.timing import time_in_turn
+from realm_jax.bench.timing import machine, time_in_turn
 from realm_jax.costs.accelerators import probed
 from realm_jax.costs.memory import device_memory
 from realm_jax.costs.shapes import StepShape, Workload
@@ -323,8 +321,8 @@ def measure_step(
   device = jax.local_devices()[0]
   probes = floors.Probes(device.platform, model.encoder.dtype)
   calls, memory_bytes = step_calls(workload, marginal, num_blocks)
-  machine = {('machine', name): call for name, call in probes.calls.items()}
-  seconds = time_in_turn({**machine, **calls}, rounds)
+  probing = {('machine', name): call for name, call in probes.calls.items()}
+  seconds = time_in_turn({**probing, **calls}, rounds)
   median = {name: statistics.median(times) for name, times in seconds.items()}
   rates = probes.rates(median[_PRODUCT], median[_READING])
   works = step_works(workload, num_blocks)
@@ -341,10 +339,7 @@ def measure_step(
   held = ('parameters', 'gradients', 'optimizer', 'activations', 'batch')
   return {
     'machine': {
-      'device': getattr(device, 'device_kind', device.platform),
-      'processor': platform.processor() or platform.machine(),
-      'cores': os.cpu_count(),
-      'jax': jax.__version__,
+      **machine(),
       'rounds': rounds,
       'num_blocks': num_blocks,
     },

@@ -4,6 +4,8 @@ What else runs on a machine slows all that is measured in the same round, and so
 leaves ratios alone that absolute times would lose.
 """
 
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +15,17 @@ import jax
 # Seconds. Threads of numpy and FAISS go on spinning when their work is done,
 # and would be in the way of whoever is next.
 _REST = 0.2
+
+
+def machine() -> dict[str, Any]:
+  """What figures were measured on: JSON values."""
+  device = jax.local_devices()[0]
+  return {
+    'device': getattr(device, 'device_kind', device.platform),
+    'processor': platform.processor() or platform.machine(),
+    'cores': os.cpu_count(),
+    'jax': jax.__version__,
+  }
 
 
 def time_in_turn(

@@ -34,6 +34,29 @@ OWN_FILES = (
 )  # fmt: skip
 
 
+def check_unfinished(folder: Path, also: str | None = None) -> None:
+  """Refuses a folder to write to that holds what no unfinished corpus has.
+
+  Args:
+    folder: need not exist.
+    also: the name of something that may be there, too.
+
+  Raises:
+    UserError: it is a file, or holds anything else.
+  """
+  if not folder.exists():
+    return
+  if not folder.is_dir():
+    raise UserError(f'{folder} is a file, expected a folder to write to.')
+  own = {path for pattern in OWN_FILES for path in folder.glob(pattern)}
+  foreign = {path.name for path in {*folder.iterdir()} - own} - {also}
+  if foreign:
+    raise UserError(
+      f'{folder} holds {", ".join(sorted(foreign)[:3])}, which no corpus has. '
+      'Give an empty or a new folder.'
+    )
+
+
 class CorpusWriter:
   """Collects chunks, writes a shard when there is enough, then the manifest.
 

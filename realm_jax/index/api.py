@@ -171,6 +171,19 @@ def check_queries(query_embeds: Array, embed_dim: int) -> None:
     )
 
 
+def check_rows(
+  block_ids: np.ndarray, block_embeds: np.ndarray, embed_dim: int
+) -> None:
+  """Raises UserError unless there is a finite embedding for each block id."""
+  check_width('block_embeds', block_embeds, embed_dim)
+  if len(block_ids) != len(block_embeds):
+    raise UserError(
+      f'{len(block_ids)} block ids came with {len(block_embeds)} '
+      'embeddings, expected one each.'
+    )
+  check_finite(block_embeds, block_ids)
+
+
 def check_fits(num_blocks: int, capacity: int) -> None:
   """Raises UserError if an index of that capacity cannot hold the blocks."""
   if num_blocks > capacity:

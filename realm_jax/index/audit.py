@@ -45,12 +45,34 @@ def recall_at_k(
   best = exact_scores(index, query_embeds, block_ids.shape[1])
   embeds = np.asarray(index.embeds(block_ids))
   scores = np.einsum('bd,bkd->bk', query_embeds, embeds)
-  # Sums in another order differ by their rounding.
-  margin = 1e-5 * np.abs(best[:, :1])
+  return share_found(block_ids, scores, best)
+
+
+def share_found(
+  block_ids: np.ndarray,
+  scores: np.ndarray,
+  best: np.ndarray,
+  tolerance: float = 1e-5,
+) -> float:
+  """Share of the best scores that blocks found reach.
+
+  Args:
+    block_ids: [batch, k] int; NULL_BLOCK_ID for none. One that is there twice
+      counts once.
+    scores: [batch, k] float; of these blocks.
+    best: [batch, k] float; -inf where there are fewer blocks.
+    tolerance: relative; sums in another order differ by their rounding.
+  """
   wanted = np.isfinite(best)
-  worst = np.min(best, axis=1, where=wanted, initial=np.inf, keepdims=True)
-  right = (block_ids != NULL_BLOCK_ID) & (scores >= worst - margin)
-  return float(right.sum() / max(wanted.sum(), 1))
+  largest = np.abs(best).max(axis=1, where=wanted, initial=0)
+  worst = np.min(best, axis=1, where=wanted, initial=np.inf)
+  least = (worst - tolerance * largest)[:, None]
+  right = (block_ids != NULL_BLOCK_ID) & (scores >= least)
+  num_right = sum(
+    len(np.unique(row[mask]))
+    for row, mask in zip(block_ids, right, strict=True)
+  )
+  return num_right / max(int(wanted.sum()), 1)
 
 
 class Audit:

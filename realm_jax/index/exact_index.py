@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from realm_jax.errors import UserError
 from realm_jax.index import exact
 from realm_jax.index.api import (
   check_block_ids,
@@ -19,6 +18,7 @@ from realm_jax.index.api import (
   check_fits,
   check_k,
   check_queries,
+  check_rows,
   check_width,
 )
 from realm_jax.index.memory import check_free, free_device_bytes
@@ -243,13 +243,7 @@ class ExactIndex:
     self._set_live(block_ids, False)
 
   def _write(self, block_ids: np.ndarray, block_embeds: np.ndarray) -> None:
-    check_width('block_embeds', block_embeds, self.embed_dim)
-    if len(block_ids) != len(block_embeds):
-      raise UserError(
-        f'{len(block_ids)} block ids came with {len(block_embeds)} '
-        'embeddings, expected one each.'
-      )
-    check_finite(block_embeds, block_ids)
+    check_rows(block_ids, block_embeds, self.embed_dim)
     # The first write to a table that is a file copies it.
     self._check_memory()
     self._owns_table = True

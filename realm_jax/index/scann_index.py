@@ -27,6 +27,7 @@ from realm_jax.index.api import (
   check_fits,
   check_k,
   check_queries,
+  check_rows,
   check_width,
 )
 from realm_jax.index.memory import check_free, free_host_bytes
@@ -284,13 +285,7 @@ class ScannIndex:
     self._searched = self._searched._replace(changes=changes)
 
   def _write(self, block_ids: np.ndarray, block_embeds: np.ndarray) -> None:
-    check_width('block_embeds', block_embeds, self.embed_dim)
-    if len(block_ids) != len(block_embeds):
-      raise UserError(
-        f'{len(block_ids)} block ids came with {len(block_embeds)} '
-        'embeddings, expected one each.'
-      )
-    check_finite(block_embeds, block_ids)
+    check_rows(block_ids, block_embeds, self.embed_dim)
     changes = scann_changes.write(
       self._searched.changes, block_ids, block_embeds
     )

@@ -19,7 +19,7 @@ from realm_jax.data.corpus_edit import (
   missing_titles,
   read_titles,
 )
-from realm_jax.data.corpus_writer import OWN_FILES, CorpusWriter
+from realm_jax.data.corpus_writer import CorpusWriter, check_unfinished
 from realm_jax.data.editions import (
   REVISED,
   check_since,
@@ -147,15 +147,8 @@ def _check_place(folder: Path, parent: Corpus) -> None:
       f'out is {folder}, the corpus itself or a folder in it, which are left '
       'as they are. Give a new folder.'
     )
-  if not folder.is_dir() or is_whole(folder):
-    return
-  own = {path for name in OWN_FILES for path in folder.glob(name)}
-  foreign = {path.name for path in {*folder.iterdir()} - own} - {_WORK}
-  if foreign:
-    raise UserError(
-      f'{folder} holds {", ".join(sorted(foreign)[:3])}, which no corpus has. '
-      'Give an empty or a new folder.'
-    )
+  if not is_whole(folder):
+    check_unfinished(folder, also=_WORK)
 
 
 def _already_made(

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from realm_jax.data.blocks import MIN_BLOCK_LEN
 from realm_jax.data.corpus import KIND, MADE_BY
-from realm_jax.data.corpus_writer import OWN_FILES, CorpusWriter
+from realm_jax.data.corpus_writer import CorpusWriter, check_unfinished
 from realm_jax.data.editions import (
   check_since,
   describe_edition,
@@ -152,7 +152,7 @@ def prepare(
     settings['vocab_sample_chars'] = vocab_sample_chars
   if is_whole(folder):
     return _already_made(folder, settings, console)
-  _check_unfinished(folder)
+  check_unfinished(folder)
   if workers is None:
     workers = _num_workers(identified, entities)
   with _progress(console) as progress:
@@ -263,21 +263,6 @@ def _short(value: Any) -> str:
   if isinstance(value, list):  # sources
     return ', '.join(f'{s["name"]} ({s["sha256"][:8]})' for s in value)
   return value[:12] if isinstance(value, str) else str(value)
-
-
-def _check_unfinished(folder: Path) -> None:
-  """Raises UserError if a folder to write to holds anything else."""
-  if not folder.exists():
-    return
-  if not folder.is_dir():
-    raise UserError(f'{folder} is a file, expected a folder to write to.')
-  own = {path for pattern in OWN_FILES for path in folder.glob(pattern)}
-  foreign = sorted(path.name for path in {*folder.iterdir()} - own)
-  if foreign:
-    raise UserError(
-      f'{folder} holds {", ".join(foreign[:3])}, which no corpus has. Give an '
-      'empty or a new folder.'
-    )
 
 
 def _progress(console: Console) -> Progress:

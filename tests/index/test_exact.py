@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from realm_jax.index import exact
-from realm_jax.index.exact import search, top_k_by_groups
+from realm_jax.index.exact import search
 from realm_jax.index.search_plan import Plan, plan_search
+from realm_jax.index.selection import top_k_by_groups
 from realm_jax.index.table import Table, quantise
 
 EMBED_DIM = 3

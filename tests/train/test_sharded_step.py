@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -33,7 +32,7 @@ from realm_jax.train.reporting import read_metrics
 from realm_jax.train.run_folder import load_run
 from realm_jax.train.state import create_state
 from realm_jax.train.step import make_ict_step, make_pretrain_step
-from realm_jax.types import IctBatch
+from realm_jax.types import IctBatch, PretrainBatch, TextInputs
 
 BATCH, NUM_STEPS = 8, 20
 RNG = jax.random.key(2)
@@ -203,21 +202,40 @@ def test_a_state_is_restored_onto_another_mesh(tmp_path):
 
 # One of two processes: its half of each batch, and prints the losses.
 PROCESS = """
-import pickle, sys
+import sys
 import jax
 number, port, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f'127.0.0.1:{port}', 2, number)
 assert jax.local_device_count() == 4
 import test_sharded_step as tests
 from realm_jax.sharding import MeshConfig
-with open(file, 'rb') as stream:
-  batches = [
-    jax.tree.map(lambda array: tests.half(array, number), batch)
-    for batch in pickle.load(stream)
-  ]
+batches = [
+  jax.tree.map(lambda array: tests.half(array, number), batch)
+  for batch in tests.load_batches(file)
+]
 losses, _ = tests.train(tests.make_pretrain_step, batches, MeshConfig())
 print('LOSSES', *losses)
 """
+
+
+_TEXT = TextInputs(0, 0, 0)
+STRUCTURE = jax.tree.structure(
+  PretrainBatch(_TEXT, _TEXT, _TEXT, _TEXT, 0, 0, 0, 0, 0)
+)
+
+
+def save_batches(file, batches):
+  np.savez(file, *jax.tree.leaves(batches))
+
+
+def load_batches(file):
+  arrays = np.load(file, allow_pickle=False)
+  leaves = [arrays[f'arr_{number}'] for number in range(len(arrays.files))]
+  size = STRUCTURE.num_leaves
+  return [
+    STRUCTURE.unflatten(leaves[start : start + size])
+    for start in range(0, len(leaves), size)
+  ]
 
 
 def half(array, number):
@@ -231,8 +249,8 @@ def half(array, number):
 def test_two_processes_pretrain_as_one_device(
   tmp_path, batches, pretrained_on_one_device
 ):
-  with open(tmp_path / 'batches', 'wb') as stream:
-    pickle.dump(batches, stream)
+  file = tmp_path / 'batches.npz'
+  save_batches(file, batches)
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
@@ -245,7 +263,7 @@ def test_two_processes_pretrain_as_one_device(
   }
   processes = [
     subprocess.Popen(
-      [sys.executable, '-c', PROCESS, number, str(port), tmp_path / 'batches'],
+      [sys.executable, '-c', PROCESS, number, str(port), file],
       env=environment,
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,

@@ -42,7 +42,7 @@ def bench_step(
     model: sizes, as `ict` has them.
     config: as `pretrain` has it, like those that follow.
     lengths: sequence lengths; every text is as long as it may be.
-    loop: has no say.
+    loop: of whose num_steps the optimizer's schedule is made.
     optimizer: what updates the parameters.
     index: what is searched.
     console: where to print; None for the terminal.

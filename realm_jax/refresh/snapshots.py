@@ -112,10 +112,11 @@ class SnapshotMaker:
     """What embed_blocks need not make; None where there is nothing."""
     if not self._reuse_from:
       return None
+    fingerprint = params_fingerprint(params)
     folders = [
       folder
       for folder in self._reuse_from
-      if holds_embeds_of(folder, params_fingerprint(params))
+      if holds_embeds_of(folder, fingerprint)
     ]
     if not folders:
       return None

@@ -1,10 +1,10 @@
 """The plan reads what pretrain reads, and refuses what cannot fit."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tiny
-from conftest import REPOSITORY
 from rich.console import Console
 
 from realm_jax import cli
@@ -15,7 +15,7 @@ from realm_jax.runs.plan import duration, plan, quantity, workload
 from realm_jax.runs.pretrain import PretrainConfig
 from realm_jax.train.loop import LoopConfig
 
-RUNS = REPOSITORY / 'gin_configs' / 'runs'
+RUNS = Path(__file__).resolve().parents[2] / 'gin_configs' / 'runs'
 LAPTOP = str(RUNS / 'laptop.gin')
 TINY = {
   'accelerator': 'h100',

@@ -43,8 +43,12 @@ class Probes:
         READ: lambda: rows @ vector,
       }
     else:
-      square = jnp.ones((size, size), 'bfloat16' if dtype == 'int8' else dtype)
-      numbers = jnp.ones(num_read, jnp.float32)
+      # Random, because a GPU multiplies numbers that are all alike faster.
+      keys = jax.random.split(jax.random.key(0))
+      square = jax.random.normal(
+        keys[0], (size, size), 'bfloat16' if dtype == 'int8' else dtype
+      )
+      numbers = jax.random.normal(keys[1], num_read, jnp.float32)
       product = jax.jit(lambda matrix: matrix @ matrix)
       total = jax.jit(jnp.sum)
       self.calls = {

@@ -18,19 +18,29 @@ _CHUNK_SIZE = 4096
 _DIGEST = np.dtype('V16')
 
 
-def params_fingerprint(params: Any) -> str:
-  """SHA-256 of the parameters that embed documents.
+def document_embedder(params: Any) -> dict[str, Any]:
+  """The parameters that embed documents, by the name the model has for them.
 
-  Whether queries share them or not: a model whose embedders were split embeds
-  the same documents to the same vectors.
+  Whether queries share them or not: {'document_embedder': ...} where they have
+  an embedder of their own, {'embedder': ...} elsewhere.
   """
-  embedder = params.get('document_embedder', params.get('embedder'))
+  name = 'document_embedder' if 'document_embedder' in params else 'embedder'
+  return {name: params[name]}
+
+
+def params_fingerprint(params: Any) -> str:
+  """SHA-256 of the parameters that embed documents, however they are spread.
+
+  A model whose embedders were split embeds the same documents to the same
+  vectors, and has the same fingerprint.
+  """
+  (embedder,) = document_embedder(params).values()
   digest = hashlib.sha256()
   for path, array in jax.tree_util.tree_leaves_with_path(embedder):
     array = np.ascontiguousarray(array)
     name = jax.tree_util.keystr(path)
     digest.update(f'{name} {array.dtype} {array.shape};'.encode())
-    digest.update(array.view(np.uint8).data)
+    digest.update(array.reshape(-1).view(np.uint8).data)
   return digest.hexdigest()
 
 

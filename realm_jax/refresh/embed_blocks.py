@@ -1,6 +1,7 @@
 """Parameters and corpus -> the embedding of every block."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,9 +11,11 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import bucket_len, document_inputs
 from realm_jax.index.snapshot import Snapshot
-from realm_jax.refresh.reuse import params_fingerprint
+from realm_jax.refresh.parts import Parts
+from realm_jax.refresh.reuse import array_fingerprint, params_fingerprint
+from realm_jax.refresh.throughput import Throughput
 from realm_jax.sharding import Layout
-from realm_jax.types import NULL_BLOCK_ID
+from realm_jax.types import NULL_BLOCK_ID, TextInputs
 
 # Blocks that a device embeds at a time.
 _BATCH_SIZE = 128
@@ -35,6 +38,8 @@ def embed_blocks(
   on_progress: Callable[[int], None] = lambda num_done: None,
   known: tuple[np.ndarray, np.ndarray] | None = None,
   layout: Layout | None = None,
+  parts_folder: Path | None = None,
+  throughput: Throughput | None = None,
 ) -> Snapshot:
   """Embeds all blocks of a corpus, shortest first, so that little is padding.
 
@@ -49,47 +54,126 @@ def embed_blocks(
       of them are there, [num_blocks] bool; those are not made again, and the
       array is filled up and used.
     layout: that embed was made with; blocks are spread over all its devices.
+    parts_folder: of the snapshot: what takes long is kept there in parts, and
+      a call that was stopped is gone on with by the next of the same
+      arguments, to the same numbers. None to keep nothing.
+    throughput: counts what is embedded, but not what was there.
 
   Returns:
     The snapshot; block_embeds is [num_blocks, embed_dim] float32.
+
+  Raises:
+    KeyboardInterrupt: as it came; what was embedded has been kept.
   """
-  block_embeds, is_known = known or (None, np.zeros(corpus.num_blocks, bool))
-  num_known = int(is_known.sum())
-  order = np.argsort(corpus.block_lens, kind='stable')
-  order = order[~is_known[order]]
+  fingerprint = params_fingerprint(params)
   size = _batch_size(corpus.num_blocks, layout)
-  batches = [order[i : i + size] for i in range(0, len(order), size)]
+  table = _Table(corpus, known)
+  parts = None
+  if parts_folder is not None:
+    origin = _origin(fingerprint, corpus, lengths, size, table.order, layout)
+    parts = Parts(parts_folder, origin)
+    for rows in parts.read():
+      table.add(rows)
   if layout is not None:
     params = jax.device_put(params, layout.whole)  # gathered once
-  last: tuple[np.ndarray, Any] | None = None
+  dispatched = None
+  try:
+    for start in range(table.num_done, len(table.order), size):
+      block_ids = table.order[start : start + size]
+      inputs = _inputs(corpus, block_ids, lengths, size)
+      # Dispatched, not waited for: the host keeps the last batch and gathers
+      # the next one meanwhile.
+      embeds = embed(params, inputs)
+      if throughput is not None:
+        throughput.add(len(block_ids), inputs)
+      if dispatched is not None:
+        table.add(dispatched)
+        if parts and parts.is_due():
+          parts.write(table.done_since(parts.num_rows))
+      dispatched = embeds
+      on_progress(table.num_known + start + len(block_ids))
+  except KeyboardInterrupt:
+    if parts and table.num_done > parts.num_rows:
+      parts.write(table.done_since(parts.num_rows))
+    raise
+  if dispatched is not None:
+    table.add(dispatched)
+  return Snapshot(table.embeds(), index_step, corpus.fingerprint, fingerprint)
 
-  def keep(block_ids: np.ndarray, embeds: Any) -> None:
-    nonlocal block_embeds
+
+class _Table:
+  """Block embeddings, filled in the order in which they are made.
+
+  Attributes:
+    order: [num_to_make] int64; ids of blocks, the shortest first.
+    num_known: blocks that need not be made.
+    num_done: how many of order have been made.
+  """
+
+  def __init__(
+    self, corpus: Corpus, known: tuple[np.ndarray, np.ndarray] | None
+  ):
+    self._num_blocks = corpus.num_blocks
+    self._embeds, is_known = known or (None, np.zeros(self._num_blocks, bool))
+    order = np.argsort(corpus.block_lens, kind='stable')
+    self.order = order[~is_known[order]]
+    self.num_known = self._num_blocks - len(self.order)
+    self.num_done = 0
+
+  def add(self, embeds: Any) -> None:
+    """The next rows of order, [num_rows, embed_dim]; what is over is left."""
     embeds = np.asarray(embeds, np.float32)
-    if block_embeds is None:
-      shape = (corpus.num_blocks, embeds.shape[1])
-      block_embeds = np.empty(shape, np.float32)
-    block_embeds[block_ids] = embeds[: len(block_ids)]
+    if self._embeds is None:
+      shape = (self._num_blocks, embeds.shape[1])
+      self._embeds = np.empty(shape, np.float32)
+    block_ids = self.order[self.num_done : self.num_done + len(embeds)]
+    self._embeds[block_ids] = embeds[: len(block_ids)]
+    self.num_done += len(block_ids)
 
-  for number, batch in enumerate(batches):
-    # The last batch is filled up with null documents: one shape a length.
-    block_ids = np.full(size, NULL_BLOCK_ID, np.int64)
-    block_ids[: len(batch)] = batch
-    needed = int(corpus.block_lens[batch].max())
-    length = bucket_len(needed, lengths.multiple, lengths.document_len)
-    inputs = document_inputs(
-      corpus.gather(block_ids), corpus.wordpiece, lengths.multiple, length
-    )
-    # Dispatched, not waited for: the host keeps the last batch and gathers the
-    # next one meanwhile.
-    embeds = embed(params, inputs)
-    if last is not None:
-      keep(*last)
-    last = batch, embeds
-    done = num_known + number * size + len(batch)
-    on_progress(done)
-  if last is not None:
-    keep(*last)
-  return Snapshot(
-    block_embeds, index_step, corpus.fingerprint, params_fingerprint(params)
+  def done_since(self, first: int) -> np.ndarray:
+    """Rows of order from the first of them to the last that was made."""
+    return self.embeds()[self.order[first : self.num_done]]
+
+  def embeds(self) -> np.ndarray:
+    """[num_blocks, embed_dim] float32."""
+    assert self._embeds is not None
+    return self._embeds
+
+
+def _inputs(
+  corpus: Corpus, block_ids: np.ndarray, lengths: Lengths, size: int
+) -> TextInputs:
+  """[size, length] inputs of some blocks.
+
+  The last batch is filled up with null documents: one shape a length.
+  """
+  padded_ids = np.full(size, NULL_BLOCK_ID, np.int64)
+  padded_ids[: len(block_ids)] = block_ids
+  needed = int(corpus.block_lens[block_ids].max())
+  length = bucket_len(needed, lengths.multiple, lengths.document_len)
+  return document_inputs(
+    corpus.gather(padded_ids), corpus.wordpiece, lengths.multiple, length
   )
+
+
+def _origin(
+  fingerprint: str,
+  corpus: Corpus,
+  lengths: Lengths,
+  size: int,
+  order: np.ndarray,
+  layout: Layout | None,
+) -> dict[str, Any]:
+  """All that rows and their order depend on, to the last bit."""
+  return {
+    'params_fingerprint': fingerprint,
+    'corpus_fingerprint': corpus.fingerprint,
+    'document_len': lengths.document_len,
+    'multiple': lengths.multiple,
+    'batch_size': size,
+    'num_blocks': len(order),
+    'block_ids': array_fingerprint(order),
+    'num_devices': 1 if layout is None else layout.mesh.size,
+    'device': jax.local_devices()[0].device_kind,
+    'jax': jax.__version__,
+  }

@@ -44,6 +44,11 @@ def params_fingerprint(params: Any) -> str:
   return digest.hexdigest()
 
 
+def array_fingerprint(array: np.ndarray) -> str:
+  """SHA-256 of the numbers of an array."""
+  return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
 def block_digests(corpus: Corpus, lengths: Lengths) -> np.ndarray:
   """What the embedder sees of each block, as 16 bytes: [num_blocks] void.
 

@@ -1,11 +1,11 @@
 """Snapshots of a run: made once, found again after a restart."""
 
-import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from realm_jax.data.corpus import Corpus
@@ -14,12 +14,14 @@ from realm_jax.errors import UserError
 from realm_jax.folders import is_whole
 from realm_jax.index.snapshot import Snapshot, load_snapshot, save_snapshot
 from realm_jax.refresh.embed_blocks import embed_blocks
+from realm_jax.refresh.parts import remove_parts
 from realm_jax.refresh.reuse import (
   block_digests,
   holds_embeds_of,
   params_fingerprint,
   reuse_embeds,
 )
+from realm_jax.refresh.throughput import Throughput
 from realm_jax.sharding import Layout
 from realm_jax.types import TextInputs
 
@@ -30,6 +32,7 @@ class SnapshotMaker:
   Attributes:
     num_embedded: blocks embedded for the snapshot that was asked for last; the
       others were embedded before.
+    throughput: how fast they were embedded.
   """
 
   def __init__(
@@ -59,6 +62,7 @@ class SnapshotMaker:
     self._reuse_from = reuse_from
     self._layout = layout
     self.num_embedded = 0
+    self.throughput = Throughput()
 
   @cached_property
   def _digests(self) -> np.ndarray:
@@ -73,6 +77,8 @@ class SnapshotMaker:
   ) -> tuple[Snapshot, float]:
     """The snapshot in a folder, made with params if it is not there.
 
+    One that was being made when a process ended is gone on with.
+
     Args:
       folder: where it lies or will lie.
       params: of the model.
@@ -81,18 +87,13 @@ class SnapshotMaker:
     Returns:
       The snapshot, and the seconds spent embedding.
     """
+    self.num_embedded = 0
+    self.throughput = Throughput()
     if is_whole(folder):
-      snapshot = load_snapshot(folder, self._corpus.fingerprint)
-      if snapshot.index_step != index_step:
-        raise UserError(
-          f'Snapshot {folder} is of step {snapshot.index_step}, expected step '
-          f'{index_step}. Delete it, and it is made again.'
-        )
-      self.num_embedded = 0
-      return snapshot, 0.0
-    start = time.perf_counter()
+      remove_parts(folder)  # of a process that ended just here
+      return self._found(folder, index_step), 0.0
     known = self._known(params)
-    num_known = 0 if known is None else int(known[1].sum())
+    self.throughput = Throughput()
     snapshot = embed_blocks(
       self._embed_documents,
       params,
@@ -102,11 +103,26 @@ class SnapshotMaker:
       self._on_progress,
       known,
       self._layout,
-    )._replace(block_digests=self._digests)
-    self.num_embedded = self._corpus.num_blocks - num_known
-    seconds = time.perf_counter() - start
+      # Several processes would have to agree on where to go on.
+      folder if jax.process_count() == 1 else None,
+      self.throughput,
+    )
+    self.throughput.stop()
+    self.num_embedded = self.throughput.num_blocks
+    snapshot = snapshot._replace(block_digests=self._digests)
     save_snapshot(folder, snapshot)
-    return snapshot, seconds
+    remove_parts(folder)
+    return snapshot, self.throughput.seconds
+
+  def _found(self, folder: Path, index_step: int) -> Snapshot:
+    """Opens a snapshot that is there; raises UserError for another step's."""
+    snapshot = load_snapshot(folder, self._corpus.fingerprint)
+    if snapshot.index_step != index_step:
+      raise UserError(
+        f'Snapshot {folder} is of step {snapshot.index_step}, expected step '
+        f'{index_step}. Delete it, and it is made again.'
+      )
+    return snapshot
 
   def _known(self, params: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """What embed_blocks need not make; None where there is nothing."""

@@ -13,6 +13,7 @@ from realm_jax.index.snapshot import Snapshot
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.refresh.throughput import Throughput
 from realm_jax.sharding import Layout
 from realm_jax.train.run_folder import (
   LoadedRun,
@@ -103,7 +104,7 @@ def run_snapshot(
   lengths: Lengths,
   on_progress: Callable[[int], None] = lambda num_done: None,
   layout: Layout | None = None,
-) -> tuple[Snapshot, int]:
+) -> tuple[Snapshot, Throughput]:
   """The embeddings of a corpus under a run's final parameters.
 
   Made once for each corpus, and kept in the run's folder. Blocks that another
@@ -117,7 +118,7 @@ def run_snapshot(
     layout: of the devices that embed; None for one.
 
   Returns:
-    The snapshot, and how many blocks were embedded for it.
+    The snapshot, and what was embedded for it, how fast.
   """
   folder = index_folder(run.path, corpus.fingerprint)
   maker = SnapshotMaker(
@@ -129,4 +130,4 @@ def run_snapshot(
     layout,
   )
   snapshot, _ = maker.snapshot(folder, run.params, run.num_steps)
-  return snapshot, maker.num_embedded
+  return snapshot, maker.throughput

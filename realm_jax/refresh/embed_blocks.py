@@ -114,7 +114,10 @@ class _Table:
     self, corpus: Corpus, known: tuple[np.ndarray, np.ndarray] | None
   ):
     self._num_blocks = corpus.num_blocks
-    self._embeds, is_known = known or (None, np.zeros(self._num_blocks, bool))
+    self._embeds: np.ndarray | None = None
+    is_known = np.zeros(self._num_blocks, bool)
+    if known is not None:
+      self._embeds, is_known = known
     order = np.argsort(corpus.block_lens, kind='stable')
     self.order = order[~is_known[order]]
     self.num_known = self._num_blocks - len(self.order)

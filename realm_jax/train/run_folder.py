@@ -243,6 +243,13 @@ class LoadedRun:
       )
 
 
+def model_of(config: dict[str, Any]) -> RealmConfig:
+  """The model of a run, by its config.json."""
+  model = dict(config['model'])
+  model['encoder'] = EncoderConfig(**model['encoder'])
+  return RealmConfig(**model)
+
+
 def load_run(path: str | Path) -> LoadedRun:
   """Opens a finished run.
 
@@ -255,9 +262,7 @@ def load_run(path: str | Path) -> LoadedRun:
     path, 'run', 'realm-jax ict, pretrain, finetune or import', verify=True
   )
   config = json.loads((path / CONFIG_FILE).read_text(encoding='utf-8'))
-  model = dict(config['model'])
-  model['encoder'] = EncoderConfig(**model['encoder'])
-  model_config = RealmConfig(**model)
+  model_config = model_of(config)
   return LoadedRun(
     path=path,
     stage=config['stage'],

@@ -166,8 +166,16 @@ COMMANDS = {
   ),
   'build-index': _Command(
     'runs.build_index.build_index',
-    'embed all blocks with a finished run',
-    {'--run': _RUN, '--corpus': _OTHER_CORPUS},
+    'embed all blocks with a finished run, or along with one that trains',
+    {
+      '--run': _RUN | {'required': False},
+      '--follow': {
+        'metavar': 'RUN',
+        'help': 'folder of a run that publishes its parameters as it trains: '
+        'embed the newest until it has finished',
+      },
+      '--corpus': _OTHER_CORPUS,
+    },
   ),
   'plan': _Command(
     'runs.plan.plan',

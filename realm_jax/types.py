@@ -16,7 +16,8 @@ class TextInputs(NamedTuple):
 
   Attributes:
     token_ids: [..., length] int32.
-    mask: [..., length] int32; 1 at real tokens.
+    mask: [..., length] int32; 1 at real tokens, all of which come before the
+      padding.
     segment_ids: [..., length] int32; 0 or 1.
   """
 

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from realm_jax.bench import floors
+from realm_jax.bench.embeddings import CHUNK_SIZE
 from realm_jax.bench.timing import machine, time_in_turn
-from realm_jax.costs.accelerators import probed
+from realm_jax.costs.accelerators import peak_at_hand, probed
 from realm_jax.costs.memory import device_memory
 from realm_jax.costs.shapes import StepShape, Workload
 from realm_jax.costs.work import (
@@ -51,16 +52,18 @@ from realm_jax.data.wordpiece import SPECIAL_TOKENS, WordPiece
 from realm_jax.index.candidates import SPARE_BLOCKS
 from realm_jax.index.config import IndexConfig
 from realm_jax.index.snapshot import Snapshot
+from realm_jax.index.table import aligned_zeros
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import (
   Realm,
   RealmConfig,
   init_params,
 )
+from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import make_optimizer
 from realm_jax.train.state import TrainState, apply_gradients, create_state
 from realm_jax.train.step import candidate_scores, make_pretrain_step
-from realm_jax.types import PretrainBatch
+from realm_jax.types import Array, PretrainBatch
 
 RETRIEVE, GATHER, EMBED, READ, UPDATE, STEP = PARTS = (
   'retrieve',
@@ -175,20 +178,27 @@ def make_read_part(config: RealmConfig) -> Callable:
   return jax.jit(jax.value_and_grad(total))
 
 
+@dataclasses.dataclass
+class _Held:
+  """The one state that all calls share: there may be no memory for two."""
+
+  state: TrainState
+
+
 class _Donating:
   """Calls step(state, ...) -> (state, rest) over and over, donating the state.
 
   Each call waits for nothing; what it returns is what to wait for.
   """
 
-  def __init__(self, step: Callable, state: TrainState, *args: Any):
-    lowered = jax.jit(step, donate_argnums=0).lower(state, *args)
+  def __init__(self, step: Callable, held: _Held, *args: Any):
+    lowered = jax.jit(step, donate_argnums=0).lower(held.state, *args)
     self._step = lowered.compile()
-    self._state, self._args = state, args
+    self._held, self._args = held, args
 
   def __call__(self) -> Any:
-    self._state, rest = self._step(self._state, *self._args)
-    return self._state.step, rest
+    self._held.state, rest = self._step(self._held.state, *self._args)
+    return self._held.state.step, rest
 
   def memory_bytes(self) -> int | None:
     """What a call holds at most, by the compiler; None if it does not say."""
@@ -210,29 +220,54 @@ def _split(params: Any) -> tuple[Any, Any]:
   return embedders, reader
 
 
+def _made_up_rows(num_blocks: int, embed_dim: int, dtype: str) -> np.ndarray:
+  """[num_blocks, embed_dim] normal numbers on the host, drawn on the device.
+
+  A part at a time, so that no more than the rows themselves is held; not to be
+  written to, so that an index of that dtype may take them over.
+  """
+
+  @jax.jit
+  def draw(number: int) -> Array:
+    key = jax.random.fold_in(jax.random.key(1), number)
+    return jax.random.normal(key, (CHUNK_SIZE, embed_dim), dtype)
+
+  rows = aligned_zeros((num_blocks, embed_dim), jnp.dtype(dtype))
+  for number, start in enumerate(range(0, num_blocks, CHUNK_SIZE)):
+    part = rows[start : start + CHUNK_SIZE]
+    part[:] = np.asarray(draw(number))[: len(part)]
+  rows.flags.writeable = False
+  return rows
+
+
 def _retrieve(
   model: RealmConfig,
-  params: Any,
+  held: _Held,
   batch: PretrainBatch,
   index: IndexConfig,
   num_blocks: int,
   k: int,
 ) -> Callable[[], Any]:
   """Embedding and searching a batch of queries among made-up blocks."""
-  rng = np.random.default_rng(1)
-  rows = rng.standard_normal((num_blocks, model.embed_dim), np.float32)
-  built = index.make(Snapshot(rows))
+  halved = index.dtype == 'bfloat16' and not index.rescore
+  dtype = 'bfloat16' if halved else 'float32'
+  built = index.make(
+    Snapshot(_made_up_rows(num_blocks, model.embed_dim, dtype))
+  )
   embed = make_embed(model, Realm.embed_queries)
 
   def call() -> Any:
-    found = built.search(embed(params, batch.query), k)
+    found = built.search(embed(held.state.params, batch.query), k)
     return np.asarray(found.block_ids)
 
   return call
 
 
 def step_calls(
-  workload: Workload, marginal: str, num_blocks: int
+  workload: Workload,
+  marginal: str,
+  num_blocks: int,
+  dropout_rng: str = LoopConfig.dropout_rng,
 ) -> tuple[dict[str, Callable[[], Any]], int | None]:
   """What is to be timed; arguments as measure_step has them.
 
@@ -243,34 +278,35 @@ def step_calls(
   params = init_params(model, jax.random.key(0))
   batches = MadeUpBatches(shape, model.encoder.vocab_size)
   batch = batches()
-  rng = jax.random.key(1)
+  rng = jax.random.key(1, impl=dropout_rng)
   transformation, _ = make_optimizer(workload.optimizer, params)
+  grads = jax.tree.map(lambda p: jnp.full_like(p, 1e-6), params)
+  held = _Held(create_state(params, transformation))
+  del params
   step = _Donating(
     make_pretrain_step(
       model, transformation, marginal, workload.train_retriever
     ),
-    create_state(params, transformation),
+    held,
     batch,
     rng,
   )
-  grads = jax.tree.map(lambda p: jnp.full_like(p, 1e-6), params)
   update = _Donating(
     lambda state, grads: (apply_gradients(state, grads, transformation), ()),
-    create_state(params, transformation),
+    held,
     grads,
   )
-  embedders, reader = _split(params)
   embed_part, read_part = make_embed_part(model), make_read_part(model)
   calls: dict[str, Callable[[], Any]] = {
     GATHER: batches,
-    EMBED: lambda: embed_part(embedders, batch, rng),
-    READ: lambda: read_part(reader, batch, rng),
+    EMBED: lambda: embed_part(_split(held.state.params)[0], batch, rng),
+    READ: lambda: read_part(_split(held.state.params)[1], batch, rng),
     UPDATE: update,
     STEP: step,
   }
   if num_blocks:
     k = min(num_blocks, shape.num_candidates - 1 + SPARE_BLOCKS)
-    retrieve = _retrieve(model, params, batch, workload.index, num_blocks, k)
+    retrieve = _retrieve(model, held, batch, workload.index, num_blocks, k)
     calls = {RETRIEVE: retrieve, **calls}
   return calls, step.memory_bytes()
 
@@ -295,7 +331,11 @@ def step_works(workload: Workload, num_blocks: int) -> dict[str, Work]:
 
 
 def measure_step(
-  workload: Workload, marginal: str, num_blocks: int, rounds: int
+  workload: Workload,
+  marginal: str,
+  num_blocks: int,
+  rounds: int,
+  dropout_rng: str = LoopConfig.dropout_rng,
 ) -> dict[str, Any]:
   """Times the step and its parts, in turn with the machine's own rates.
 
@@ -305,22 +345,26 @@ def measure_step(
     marginal: see make_pretrain_step.
     num_blocks: made-up ones that are searched; 0 leaves the retrieval out.
     rounds: times that each is measured.
+    dropout_rng: see LoopConfig.
 
   Returns:
     JSON values: 'machine'; 'rates', operations and bytes a second; 'parts', for
     each of PARTS that was timed: milliseconds, share_of_step, and where the
     cost model knows the part flops, flops_per_second, ratio_to_products (to
-    those of the matrix product), planned_milliseconds (by the cost model and
-    the rates of the round) and ratio_to_plan (of the time); all medians of
-    rounds, ratios of the rounds' own;
+    those of the matrix product), utilisation (of the device's bfloat16 peak;
+    None where it is not known), planned_milliseconds (by the cost model and the
+    rates of the round) and ratio_to_plan (of the time); all medians of rounds,
+    ratios of the rounds' own; operations that are done twice (EncoderConfig
+    .remat) count once;
     'tokens_per_second', padding included, of retrieve, gather and step one
-    after the other; 'memory_bytes' of the step, by the compiler, and
-    'planned_memory_bytes'.
+    after the other; 'memory_bytes' of the step, by the compiler,
+    'planned_memory_bytes', and 'peak_memory_bytes' of the device until now,
+    index included; None where it does not say.
   """
   model, shape = workload.model, workload.shape
   device = jax.local_devices()[0]
   probes = floors.Probes(device.platform, model.encoder.dtype)
-  calls, memory_bytes = step_calls(workload, marginal, num_blocks)
+  calls, memory_bytes = step_calls(workload, marginal, num_blocks, dropout_rng)
   probing = {('machine', name): call for name, call in probes.calls.items()}
   seconds = time_in_turn({**probing, **calls}, rounds)
   median = {name: statistics.median(times) for name, times in seconds.items()}
@@ -349,6 +393,7 @@ def measure_step(
     'tokens_per_second': shape.num_tokens / in_turn,
     'memory_bytes': memory_bytes,
     'planned_memory_bytes': sum(memory[name] for name in held),
+    'peak_memory_bytes': (device.memory_stats() or {}).get('peak_bytes_in_use'),
   }
 
 
@@ -358,7 +403,7 @@ def _rated(
   seconds: dict[Any, list[float]],
   probes: floors.Probes,
   dtype: str,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
   """What the times of a part mean beside its work."""
   if work is None:
     return {}
@@ -369,11 +414,13 @@ def _rated(
   ]
   products = [work.flops / rate['flops_per_second'] for rate in rates]
   device = jax.local_devices()[0].platform
+  peak = peak_at_hand()
   planned = [probed(device, rate).seconds(work, dtype) for rate in rates]
   return {
     'flops': work.flops,
     'flops_per_second': work.flops / statistics.median(own),
     'ratio_to_products': _median_ratio(products, own),
+    'utilisation': peak and work.flops / statistics.median(own) / peak,
     'planned_milliseconds': 1e3 * statistics.median(planned),
     'ratio_to_plan': _median_ratio(own, planned),
   }

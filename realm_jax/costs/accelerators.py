@@ -148,6 +148,16 @@ def find(name: str) -> Accelerator:
   return ACCELERATORS[name]
 
 
+def peak_at_hand() -> float | None:
+  """bfloat16 products a second of the first device, by its datasheet."""
+  if jax.local_devices()[0].platform == CPU:
+    return None
+  try:
+    return ACCELERATORS[at_hand()].peak_flops
+  except UserError:
+    return None
+
+
 def at_hand() -> str:
   """The name of what JAX has as its first device.
 

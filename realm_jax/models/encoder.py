@@ -9,19 +9,33 @@ name its axes for sharding.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from realm_jax.errors import UserError
-from realm_jax.models.layers import Dense, Dropout, lowest_if_none, weight_init
+from realm_jax.models.attention import (
+  ATTENTIONS,
+  attend,
+  attend_fused,
+  fused_problem,
+  is_fused,
+)
+from realm_jax.models.layers import Dense, Dropout, weight_init
 from realm_jax.types import Array, TextInputs
 
 FIRST = slice(0, 1)  # the [CLS] position, for `positions` of Encoder
 
 _GELUS = ('tanh', 'erf')
 _DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
+# What the backward pass finds of a layer, beside its input.
+_REMAT_POLICIES = {
+  'none': jax.checkpoint_policies.everything_saveable,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +58,12 @@ class EncoderConfig:
     gelu: 'tanh', the approximation that BERT and REALM use, or 'erf'.
     initializer_range: standard deviation of new weights.
     dtype: name of the dtype of the arithmetic, such as 'bfloat16'.
+    attention: 'xla', 'fused', one kernel on NVIDIA GPUs, or 'auto', fused where
+      it can be; see models.attention. In training fused needs
+      attention_dropout_rate 0, always 16 bits.
+    remat: what the backward pass computes again rather than keeps: 'none';
+      'dots', all but the outputs of dense layers; 'full', whole layers. The
+      numbers are the same; the memory of a long or large batch is not.
 
   Raises:
     UserError: a value is out of its range.
@@ -63,6 +83,13 @@ class EncoderConfig:
   gelu: str = 'tanh'
   initializer_range: float = 0.02
   dtype: str = 'float32'
+  attention: str = 'auto'
+  remat: str = 'none'
+
+  @property
+  def head_size(self) -> int:
+    """Width of an attention head."""
+    return self.hidden_size // self.num_heads
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -88,12 +115,25 @@ class EncoderConfig:
         f'EncoderConfig.mask_bias is {self.mask_bias}, expected a large '
         'negative number such as -1e4, or None for the most negative one.'
       )
-    for name, allowed in (('gelu', _GELUS), ('dtype', _DTYPES)):
+    for name, allowed in (
+      ('gelu', _GELUS),
+      ('dtype', _DTYPES),
+      ('attention', ATTENTIONS),
+      ('remat', tuple(_REMAT_POLICIES)),
+    ):
       if getattr(self, name) not in allowed:
         raise UserError(
           f'EncoderConfig.{name} is {getattr(self, name)!r}, expected one of '
           f'{", ".join(allowed)}.'
         )
+    problem = fused_problem(
+      self.dtype, self.head_size, self.attention_dropout_rate
+    )
+    if self.attention == 'fused' and problem:
+      raise UserError(
+        f"EncoderConfig.attention is 'fused', but {problem}. Set it to 'auto' "
+        'for fused attention only where it can be.'
+      )
 
 
 def dense(config: EncoderConfig, features: int, axes: tuple[str, str]) -> Dense:
@@ -181,47 +221,39 @@ class SelfAttention(nn.Module):
     self.dropout = Dropout(self.config.attention_dropout_rate)
 
   def _heads(self, hidden: Array) -> Array:
-    """[batch, length, hidden_size] -> [batch, num_heads, length, head_size]."""
-    hidden = hidden.reshape(*hidden.shape[:-1], self.config.num_heads, -1)
-    return hidden.swapaxes(1, 2)
+    """[batch, length, hidden_size] -> [batch, length, num_heads, head_size]."""
+    return hidden.reshape(*hidden.shape[:-1], self.config.num_heads, -1)
 
   def __call__(
-    self, from_hidden: Array, hidden: Array, bias: Array, deterministic: bool
+    self, from_hidden: Array, hidden: Array, mask: Array, deterministic: bool
   ) -> Array:
     """Attends from some positions to all.
 
     Args:
       from_hidden: [batch, num_positions, hidden_size].
       hidden: [batch, length, hidden_size].
-      bias: [batch, 1, 1, length], added to the scores.
+      mask: [batch, length] bool; true at real tokens.
       deterministic: False for dropout.
 
     Returns:
       [batch, num_positions, hidden_size].
     """
+    config = self.config
     query = self._heads(self.query(from_hidden))
     key = self._heads(self.key(hidden))
     value = self._heads(self.value(hidden))
-    # [batch, num_heads, num_positions, length]
-    scores = bias + jnp.einsum(
-      'bhqd,bhkd->bhqk',
-      query * query.shape[-1] ** -0.5,
-      key,
-      preferred_element_type=bias.dtype,
-    )
-    highest = scores.max(axis=-1, keepdims=True)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(highest))
-    totals = weights.sum(axis=-1, keepdims=True)
-    weights = self.dropout(weights, deterministic=deterministic)
-    # The softmax's division comes after the sum over values, where there is
-    # less to divide, forwards and backwards.
-    context = jnp.einsum(
-      'bhqk,bhkd->bhqd',
-      weights.astype(value.dtype),
-      value,
-      preferred_element_type=bias.dtype,
-    )
-    context = (context / totals).astype(value.dtype).swapaxes(1, 2)
+    if is_fused(
+      config.attention,
+      config.dtype,
+      config.head_size,
+      0 if deterministic else config.attention_dropout_rate,
+      query.shape[1],
+      key.shape[1],
+    ):
+      context = attend_fused(query, key, value, mask)
+    else:
+      dropout = functools.partial(self.dropout, deterministic=deterministic)
+      context = attend(query, key, value, mask, config.mask_bias, dropout)
     return self.output(context.reshape(from_hidden.shape))
 
 
@@ -242,16 +274,29 @@ class Layer(nn.Module):
     self.dropout = Dropout(config.dropout_rate)
 
   def __call__(
-    self, from_hidden: Array, hidden: Array, bias: Array, deterministic: bool
+    self, from_hidden: Array, hidden: Array, mask: Array, deterministic: bool
   ) -> Array:
     """As SelfAttention: the positions of from_hidden, [batch, num_positions,
     hidden_size], are those that are computed."""
-    context = self.attention(from_hidden, hidden, bias, deterministic)
+    context = self.attention(from_hidden, hidden, mask, deterministic)
     context = self.dropout(context, deterministic=deterministic)
     hidden = self.attention_layer_norm(from_hidden + context)
     output = self.output(gelu(self.config, self.intermediate(hidden)))
     output = self.dropout(output, deterministic=deterministic)
     return self.output_layer_norm(hidden + output)
+
+
+def _layer_class(remat: str) -> type[Layer]:
+  """Layer, computed again in the backward pass as EncoderConfig.remat has it.
+
+  Its parameters have the same names whatever that is.
+  """
+  if remat == 'none':
+    return Layer
+  deterministic = 4  # the place of this argument, the module being 0
+  return nn.remat(
+    Layer, static_argnums=(deterministic,), policy=_REMAT_POLICIES[remat]
+  )
 
 
 class Encoder(nn.Module):
@@ -261,7 +306,8 @@ class Encoder(nn.Module):
 
   def setup(self):  # noqa: D102
     self.embeddings = Embeddings(self.config)
-    self.layers = [Layer(self.config) for _ in range(self.config.num_layers)]
+    layer = _layer_class(self.config.remat)
+    self.layers = [layer(self.config) for _ in range(self.config.num_layers)]
 
   @property
   def word_embeddings(self) -> Array:
@@ -305,17 +351,11 @@ class Encoder(nn.Module):
       positions = slice(None)
     elif not isinstance(positions, slice):
       positions = positions.reshape(-1, positions.shape[-1])
-    bias = self._attention_bias(inputs.mask)
+    mask = inputs.mask.astype(bool)
     hidden = self.embeddings(inputs, deterministic)
     for layer in self.layers[:-1]:
-      hidden = layer(hidden, hidden, bias, deterministic)
+      hidden = layer(hidden, hidden, mask, deterministic)
     hidden = self.layers[-1](
-      _take(hidden, positions), hidden, bias, deterministic
+      _take(hidden, positions), hidden, mask, deterministic
     )
     return hidden.reshape(*leading, *hidden.shape[1:])
-
-  def _attention_bias(self, mask: Array) -> Array:
-    """[batch, length] -> [batch, 1, 1, length], added to attention scores."""
-    dtype = jnp.promote_types(self.config.dtype, jnp.float32)
-    bias = lowest_if_none(self.config.mask_bias, dtype)
-    return jnp.where(mask, 0, bias)[:, None, None, :]

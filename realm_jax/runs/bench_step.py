@@ -42,7 +42,8 @@ def bench_step(
     model: sizes, as `ict` has them.
     config: as `pretrain` has it, like those that follow.
     lengths: sequence lengths; every text is as long as it may be.
-    loop: of whose num_steps the optimizer's schedule is made.
+    loop: of whose num_steps the optimizer's schedule is made; and what draws
+      the bits of dropout.
     optimizer: what updates the parameters.
     index: what is searched.
     console: where to print; None for the terminal.
@@ -62,7 +63,13 @@ def bench_step(
   work = workload(
     model, config, lengths, loop, optimizer, index, max(1, num_blocks)
   )
-  found = measure_step(work, config.marginal, num_blocks, rounds)
+  found = measure_step(
+    work,
+    config.marginal,
+    num_blocks,
+    rounds,
+    (loop or LoopConfig()).dropout_rng,
+  )
   console = console or Console()
   if as_json:
     console.out(json.dumps(found, indent=2), highlight=False)
@@ -80,7 +87,15 @@ def _show(found: dict[str, Any], console: Console) -> None:
     box=box.SIMPLE,
   )
   table.add_column('part', no_wrap=True)
-  for name in ('ms', 'of step', 'rate', 'of products', 'plan ms', 'x plan'):
+  for name in (
+    'ms',
+    'of step',
+    'rate',
+    'of products',
+    'of peak',
+    'plan ms',
+    'x plan',
+  ):
     table.add_column(name, justify='right', no_wrap=True)
   for name, part in found['parts'].items():
     cells = [f'{part["milliseconds"]:,.2f}', f'{part["share_of_step"]:.0%}']
@@ -88,9 +103,10 @@ def _show(found: dict[str, Any], console: Console) -> None:
       cells += [
         quantity(part['flops_per_second'], 'FLOP/s'),
         f'{part["ratio_to_products"]:.2f}',
+        '' if part['utilisation'] is None else f'{part["utilisation"]:.1%}',
       ]
     else:
-      cells += ['', '']
+      cells += ['', '', '']
     if 'planned_milliseconds' in part:
       cells += [
         f'{part["planned_milliseconds"]:,.2f}',
@@ -98,7 +114,7 @@ def _show(found: dict[str, Any], console: Console) -> None:
       ]
     table.add_row(name, *cells, style='bold' if name == 'step' else '')
   console.print(table)
-  memory = found['memory_bytes']
+  memory, peak = found['memory_bytes'], found['peak_memory_bytes']
   console.print(
     f'{machine["device"]}, {machine["cores"]} cores: '
     f'{found["tokens_per_second"]:,.0f} tokens/s; matrix products at '
@@ -106,6 +122,7 @@ def _show(found: dict[str, Any], console: Console) -> None:
     f'{quantity(rates["bytes_per_second"], "B/s")}; medians of '
     f'{machine["rounds"]} rounds in turn. Memory of a step: '
     f'{"not known" if memory is None else quantity(memory, "B")}, by the plan '
-    f'{quantity(found["planned_memory_bytes"], "B")}.',
+    f'{quantity(found["planned_memory_bytes"], "B")}'
+    + (f'; at most {quantity(peak, "B")} held at once.' if peak else '.'),
     highlight=False,
   )

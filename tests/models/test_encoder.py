@@ -159,6 +159,56 @@ def test_the_erf_gelu_is_another_function(params):
   assert 1e-5 < abs(exact - encode(params, text)).max() < 1e-2
 
 
+def gradient_of(params, remat, dropout=False):
+  """Of the numbers of all positions; what to differentiate and its value."""
+  text = random_text(2, 9, lengths=[9, 5])
+  model = encoder.Encoder(dataclasses.replace(CONFIG, remat=remat))
+  weights = np.random.default_rng(1).normal(size=(2, 9, 8)).astype(np.float32)
+
+  def total(params):
+    rngs = {'dropout': jax.random.key(4)}
+    hidden = model.apply(
+      {'params': params}, text, deterministic=not dropout, rngs=rngs
+    )
+    return (hidden * weights).sum()
+
+  gradient = jax.grad(total)
+  return gradient, jax.jit(gradient)(params)
+
+
+@pytest.mark.parametrize('remat', ['dots', 'full'])
+def test_what_is_computed_again_has_the_same_gradient(params, remat):
+  _, expected = gradient_of(params, 'none', dropout=True)
+  _, actual = gradient_of(params, remat, dropout=True)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), actual, expected
+  )
+  _, without_dropout = gradient_of(params, remat)
+  assert not np.allclose(
+    without_dropout['embeddings']['word'], actual['embeddings']['word']
+  )
+
+
+def test_each_remat_computes_again_what_it_says(params):
+  num_products = {}
+  for remat in ('none', 'dots', 'full'):
+    gradient, _ = gradient_of(params, remat)
+    text = str(jax.make_jaxpr(gradient)(params))
+    num_products[remat] = text.count('dot_general[')
+  # In each of two layers: the scores and the context.
+  assert num_products['dots'] - num_products['none'] == 2 * 2
+  # Query, key, value, output and the first of the feed-forward layers too.
+  assert num_products['full'] - num_products['dots'] >= 2 * 5
+
+
+def test_remat_changes_no_name_of_a_parameter(params):
+  model = encoder.Encoder(dataclasses.replace(CONFIG, remat='full'))
+  made = jax.eval_shape(model.init, jax.random.key(0), random_text(1, 2))
+  assert jax.tree.structure(nn.unbox(made)['params']) == jax.tree.structure(
+    params
+  )
+
+
 def test_text_longer_than_the_position_table_is_refused(params):
   with pytest.raises(ValueError, match=r'14 tokens long, .* has 13 positions'):
     encode(params, random_text(2, 14))
@@ -174,6 +224,9 @@ def test_text_longer_than_the_position_table_is_refused(params):
     ({'mask_bias': 1e4}, 'mask_bias is 10000.0, expected a large negative'),
     ({'gelu': 'relu'}, "gelu is 'relu', expected one of tanh, erf"),
     ({'dtype': 'int8'}, "dtype is 'int8', expected one of float32"),
+    ({'remat': 'some'}, "remat is 'some', expected one of none, dots, full"),
+    ({'attention': 'fast'}, "attention is 'fast', expected one of auto, xla"),
+    ({'attention': 'fused'}, "attention is 'fused', but dtype is float32"),
   ],
 )
 def test_a_bad_setting_is_refused_by_name(changes, message):

@@ -16,6 +16,8 @@ from realm_jax.train.reporting import Reporter
 from realm_jax.train.state import TrainState
 from realm_jax.train.step import Step
 
+DROPOUT_RNGS = ('threefry2x32', 'rbg')
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -26,12 +28,16 @@ class LoopConfig:
     log_every: steps between records in metrics.jsonl.
     checkpoint_every: steps between checkpoints.
     seed: of parameters, data order, masks and dropout.
+    dropout_rng: what draws the bits of dropout. 'threefry2x32' draws the same
+      ones on any number of devices; 'rbg' draws quickly on GPUs and TPUs, but
+      others on another number or kind of them.
   """
 
   num_steps: int = 1000
   log_every: int = 10
   checkpoint_every: int = 100
   seed: int = 0
+  dropout_rng: str = 'threefry2x32'
 
   def __post_init__(self):
     for name in ('num_steps', 'log_every', 'checkpoint_every'):
@@ -39,6 +45,11 @@ class LoopConfig:
         raise UserError(
           f'LoopConfig.{name} is {getattr(self, name)}, expected at least 1.'
         )
+    if self.dropout_rng not in DROPOUT_RNGS:
+      raise UserError(
+        f'LoopConfig.dropout_rng is {self.dropout_rng!r}, expected one of '
+        f'{", ".join(DROPOUT_RNGS)}.'
+      )
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ def train(
     FloatingPointError: the loss or the gradient is not finite.
     Interrupted: SIGTERM or Ctrl-C; the state has been saved.
   """
-  rng = jax.random.key(config.seed)
+  rng = jax.random.key(config.seed, impl=config.dropout_rng)
   pending: _Pending = None
   step = first_step = int(state.step)
   with _signals() as asked_to_stop:

@@ -31,12 +31,15 @@ class PretrainTerms(NamedTuple):
       span, whichever the marginal; at most about -1e30 at empty slots.
     retrieval_utility: scalar; marginal log probability minus that of the reader
       given the null document alone (candidate 0), per masked token.
+    document_utilities: [batch, num_candidates]; log p(y|x,z) - log p(y|x,null)
+      of the whole span; of no meaning at empty slots.
   """
 
   marginal_log_probs: Array
   candidate_log_probs: Array
   posterior_log_probs: Array
   retrieval_utility: Array
+  document_utilities: Array
 
 
 class OrqaTerms(NamedTuple):
@@ -121,13 +124,13 @@ def pretrain_loss(
     _at_least_float32(gold_log_probs),
     0,
   )
-  # [batch, num_candidates]; log p(y, z | x) of the whole span
-  joint_log_probs = candidate_log_probs + gold_log_probs.sum(axis=2)
+  # [batch, num_candidates]; log p(y | x, z) and log p(y, z | x), whole spans
+  span_log_probs = gold_log_probs.sum(axis=2)
+  joint_log_probs = candidate_log_probs + span_log_probs
+  real = _terms(mlm_mask, marginal)
   if marginal == 'span':
-    real = mlm_mask.any(axis=1)
     marginal_log_probs = jax.nn.logsumexp(joint_log_probs, axis=1)
   else:
-    real = mlm_mask
     marginal_log_probs = jax.nn.logsumexp(
       candidate_log_probs[:, :, None] + gold_log_probs, axis=1
     )
@@ -138,8 +141,27 @@ def pretrain_loss(
     candidate_log_probs=candidate_log_probs,
     posterior_log_probs=jax.nn.log_softmax(joint_log_probs),
     retrieval_utility=_divide_no_nan(gain, mlm_mask.sum()),
+    document_utilities=span_log_probs - span_log_probs[:, :1],
   )
   return -_divide_no_nan(marginal_log_probs.sum(), real.sum()), terms
+
+
+def _terms(mlm_mask: Array, marginal: str) -> Array:
+  """Which terms there are: [batch] bool of 'span', [batch, max_masks] else."""
+  return mlm_mask.any(axis=1) if marginal == 'span' else mlm_mask
+
+
+def num_terms(mlm_mask: Array, marginal: str) -> Array:
+  """How many terms pretrain_loss is the mean of.
+
+  Args:
+    mlm_mask: [batch, max_masks] int or bool; true at real targets.
+    marginal: 'span' or 'token'.
+
+  Returns:
+    scalar int32.
+  """
+  return _terms(jnp.asarray(mlm_mask).astype(bool), marginal).sum()
 
 
 def _masked_log_softmax(scores: Array, mask: Array) -> Array:

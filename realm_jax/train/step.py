@@ -14,28 +14,27 @@ import optax
 from realm_jax import answer_matching, losses
 from realm_jax.models.realm import Realm, RealmConfig, relevance_scores
 from realm_jax.sharding import Layout
+from realm_jax.train.gradients import make_gradient
 from realm_jax.train.state import (
   TrainState,
   apply_gradients,
   state_shardings,
 )
+from realm_jax.train.telemetry import retrieval_metrics
+from realm_jax.train.towers import Towers, gradient_norms, join_towers
 from realm_jax.types import Array, IctBatch, PretrainBatch, QABatch
 
 Metrics = dict[str, Array]
 Step = Callable[..., tuple[TrainState, Metrics]]
 
 
-def _caller(
-  config: RealmConfig, params: Any, rng: Array, layout: Layout | None
-) -> Callable:
+def _caller(config: RealmConfig, rng: Array) -> Callable:
   """Calls a method of the model in training mode, each call its own dropout."""
   model = Realm(config)
-  if layout is not None:
-    params = layout.gather(params)
 
-  def call(method: Callable, *args: Any, fold: int) -> Any:
+  def call(tower: Any, method: Callable, *args: Any, fold: int) -> Any:
     return model.apply(
-      {'params': params},
+      {'params': tower},
       *args,
       deterministic=False,
       method=method,
@@ -55,15 +54,6 @@ def _jit_step(
     return jax.jit(step, donate_argnums=0)
   shardings = state_shardings(layout, optimizer), layout.whole
   return jax.jit(step, donate_argnums=0, out_shardings=shardings)
-
-
-def _gradient_norms(grads: Any) -> Metrics:
-  """Global norm of the gradient of each part of the model, and of all."""
-  norms = {
-    f'gradient_norm/{part}': optax.tree.norm(tree)
-    for part, tree in grads.items()
-  }
-  return {**norms, 'gradient_norm': optax.tree.norm(grads)}
 
 
 def candidate_scores(
@@ -96,6 +86,8 @@ def make_pretrain_step(
   marginal: str = 'span',
   train_retriever: bool = True,
   layout: Layout | None = None,
+  num_microbatches: int = 1,
+  telemetry: bool = True,
 ) -> Step:
   """REALM's step: marginal likelihood of the blank over the candidates.
 
@@ -106,57 +98,69 @@ def make_pretrain_step(
     train_retriever: False stops the gradient before the relevance scores: the
       reader learns from documents that a fixed retriever finds.
     layout: of state and batches over a mesh; None for one device.
+    num_microbatches: parts of the batch that are run one after the other, for
+      the same update with less memory; divides the batch.
+    telemetry: measure what telemetry.retrieval_metrics and
+      towers.gradient_norms say. False leaves the loss and the norm of the
+      gradient, which the loop needs.
   """
 
-  def loss_fn(params: Any, batch: PretrainBatch, rng: Array):
-    call = _caller(config, params, rng, layout)
+  def scores_of(towers: Towers, batch: PretrainBatch, call: Callable) -> Array:
     if batch.candidate_mask.shape[1] == 1:  # closed book: nothing to compare
-      scores = jnp.zeros(batch.candidate_mask.shape)
-    else:
-      scores = candidate_scores(
-        call(Realm.embed_queries, batch.query, fold=0),
-        call(Realm.embed_documents, batch.null_document, fold=1),
-        call(Realm.embed_documents, batch.documents, fold=2),
-        batch.null_bias,
-      )
+      return jnp.zeros(batch.candidate_mask.shape)
+    query_tower, document_tower, _ = towers
+    return candidate_scores(
+      call(query_tower, Realm.embed_queries, batch.query, fold=0),
+      call(document_tower, Realm.embed_documents, batch.null_document, fold=1),
+      call(document_tower, Realm.embed_documents, batch.documents, fold=2),
+      batch.null_bias,
+    )
+
+  def loss_of(scores: Array, gold_log_probs: Array, batch: PretrainBatch):
+    return losses.pretrain_loss(
+      scores, gold_log_probs, batch.mlm_mask, batch.candidate_mask, marginal
+    )
+
+  def loss_fn(towers: Towers, batch: PretrainBatch, rng: Array):
+    call = _caller(config, rng)
+    scores = scores_of(towers, batch, call)
     if not train_retriever:
       scores = jax.lax.stop_gradient(scores)
     gold_log_probs = call(
+      towers.reader,
       Realm.gold_log_probs,
       batch.joint,
       batch.mlm_positions,
       batch.mlm_targets,
       fold=3,
     )
-    return losses.pretrain_loss(
-      scores, gold_log_probs, batch.mlm_mask, batch.candidate_mask, marginal
-    )
+    loss, _ = loss_of(scores, gold_log_probs, batch)
+    return loss, (scores, gold_log_probs)
+
+  gradient = make_gradient(
+    loss_fn,
+    layout,
+    num_microbatches,
+    lambda batch: losses.num_terms(batch.mlm_mask, marginal),
+    by_tower=telemetry,
+  )
 
   def step(state: TrainState, batch: PretrainBatch, rng: Array):
-    (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    grads, (scores, gold_log_probs) = gradient(
       state.params, batch, jax.random.fold_in(rng, state.step)
     )
-    prior = terms.candidate_log_probs
-    posterior = terms.posterior_log_probs
-    # [batch, num_candidates]; an empty slot has log probability -inf.
-    prior_mass = jnp.exp(prior)
+    loss, terms = loss_of(scores, gold_log_probs, batch)
+    if not telemetry:
+      metrics = {'loss': loss, 'gradient_norm': optax.tree.norm(grads)}
+      return apply_gradients(state, grads, optimizer), metrics
     metrics = {
       'loss': loss,
-      'retrieval_utility': terms.retrieval_utility,
-      'retrieval_entropy': _mean_sum(prior_mass, -prior),
-      'posterior_kl': _mean_sum(jnp.exp(posterior), posterior - prior),
-      'null_mass': prior_mass[:, 0].mean(),
-      **_gradient_norms(grads),
+      **retrieval_metrics(terms, batch.candidate_mask),
+      **gradient_norms(grads),
     }
-    return apply_gradients(state, grads, optimizer), metrics
+    return apply_gradients(state, join_towers(grads), optimizer), metrics
 
   return _jit_step(step, optimizer, layout)
-
-
-def _mean_sum(weights: Array, values: Array) -> Array:
-  """Mean over rows of sum(weights * values), where 0 * inf counts as 0."""
-  terms = jnp.where(weights > 0, weights * values, 0.0)
-  return terms.sum(axis=-1).mean()
 
 
 def make_ict_step(
@@ -170,17 +174,20 @@ def make_ict_step(
   sentence beside its own block is added; the two share no parameters.
   """
 
-  def loss_fn(params: Any, batch: IctBatch, rng: Array):
-    call = _caller(config, params, rng, layout)
+  def loss_fn(towers: Towers, batch: IctBatch, rng: Array):
+    call = _caller(config, rng)
     loss, accuracy = losses.ict_loss(
-      call(Realm.embed_queries, batch.query, fold=0),
-      call(Realm.embed_documents, batch.documents, fold=1),
+      call(towers.query_tower, Realm.embed_queries, batch.query, fold=0),
+      call(
+        towers.document_tower, Realm.embed_documents, batch.documents, fold=1
+      ),
       batch.block_ids,
     )
     metrics = {'ict_loss': loss, 'accuracy': accuracy}
     if batch.reader is not None:
       reader = batch.reader
       gold_log_probs = call(
+        towers.reader,
         Realm.gold_log_probs,
         reader.joint,
         reader.mlm_positions,
@@ -192,12 +199,14 @@ def make_ict_step(
       loss += metrics['reader_loss']
     return loss, {**metrics, 'loss': loss}
 
+  gradient = make_gradient(loss_fn, layout)
+
   def step(state: TrainState, batch: IctBatch, rng: Array):
-    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    grads, metrics = gradient(
       state.params, batch, jax.random.fold_in(rng, state.step)
     )
-    metrics |= _gradient_norms(grads)
-    return apply_gradients(state, grads, optimizer), metrics
+    metrics |= gradient_norms(grads)
+    return apply_gradients(state, join_towers(grads), optimizer), metrics
 
   return _jit_step(step, optimizer, layout)
 
@@ -206,14 +215,26 @@ def make_finetune_step(
   config: RealmConfig,
   optimizer: optax.GradientTransformation,
   layout: Layout | None = None,
+  num_microbatches: int = 1,
 ) -> Step:
-  """ORQA's step: marginal over right blocks plus marginal over right spans."""
+  """ORQA's step: marginal over right blocks plus marginal over right spans.
 
-  def loss_fn(params: Any, batch: QABatch, rng: Array):
-    call = _caller(config, params, rng, layout)
-    query_embeds = call(Realm.embed_queries, batch.question, fold=0)
+  Args:
+    config: of the model.
+    optimizer: of all parameters.
+    layout: of state and batches over a mesh; None for one device.
+    num_microbatches: as make_pretrain_step has it.
+  """
+
+  def loss_fn(towers: Towers, batch: QABatch, rng: Array):
+    call = _caller(config, rng)
+    query_embeds = call(
+      towers.query_tower, Realm.embed_queries, batch.question, fold=0
+    )
     retriever_scores = relevance_scores(query_embeds, batch.beam_embeds)
-    span_scores = call(Realm.span_scores, batch.joint, batch.block_mask, fold=1)
+    span_scores = call(
+      towers.reader, Realm.span_scores, batch.joint, batch.block_mask, fold=1
+    )
     right = answer_matching.right_spans(
       batch.joint.token_ids,
       batch.block_mask,
@@ -230,20 +251,24 @@ def make_finetune_step(
     )
     return loss, (terms, right)
 
+  gradient = make_gradient(
+    loss_fn, layout, num_microbatches, lambda batch: len(batch.beam_mask)
+  )
+
   def step(state: TrainState, batch: QABatch, rng: Array):
-    (loss, (terms, right)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    grads, (terms, right) = gradient(
       state.params, batch, jax.random.fold_in(rng, state.step)
     )
     batch_size = right.shape[0]
     flat_right = right.reshape(batch_size, -1)
     best = terms.joint_scores.reshape(batch_size, -1).argmax(axis=1)
     metrics = {
-      'loss': loss,
+      'loss': (terms.retriever_loss + terms.reader_loss).mean(),
       'accuracy': flat_right[jnp.arange(batch_size), best].mean(),
       'reader_oracle': terms.has_right_span.mean(),
       'beam_has_answer': terms.has_right_block.mean(),
-      **_gradient_norms(grads),
+      **gradient_norms(grads),
     }
-    return apply_gradients(state, grads, optimizer), metrics
+    return apply_gradients(state, join_towers(grads), optimizer), metrics
 
   return _jit_step(step, optimizer, layout)

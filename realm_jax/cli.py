@@ -4,8 +4,9 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from realm_jax import __version__
 from realm_jax.errors import USER_ERRORS
@@ -20,12 +21,14 @@ class _Command(NamedTuple):
     arguments: name -> options of argparse; names without dashes are positional.
     like: 'module.function' whose settings in a gin file are meant for this
       command too.
+    on_hosts: whether several processes can run it together.
   """
 
   function: str
   help: str
   arguments: dict[str, dict[str, Any]]
   like: str = ''
+  on_hosts: bool = False
 
 
 _CORPUS = {'required': True, 'help': 'folder of a prepared corpus'}
@@ -152,6 +155,7 @@ COMMANDS = {
         'help': 'BERT weights to start from: a folder, or a name on the hub'
       },
     },
+    on_hosts=True,
   ),
   'pretrain': _Command(
     'runs.pretrain.pretrain',
@@ -163,6 +167,7 @@ COMMANDS = {
       '--examples': {'help': 'folder of materialised examples to train on'},
       '--probe-questions': {'help': 'questions for the recall curve'},
     },
+    on_hosts=True,
   ),
   'build-index': _Command(
     'runs.build_index.build_index',
@@ -176,6 +181,7 @@ COMMANDS = {
       },
       '--corpus': _OTHER_CORPUS,
     },
+    on_hosts=True,
   ),
   'plan': _Command(
     'runs.plan.plan',
@@ -227,6 +233,19 @@ COMMANDS = {
     },
     like='runs.pretrain.pretrain',
   ),
+  'bench embed': _Command(
+    'runs.bench_embed.bench_embed',
+    'time the embedding of documents next to this machine',
+    {
+      '--corpus': {
+        'help': 'folder of a corpus whose lengths are taken; made up if absent'
+      },
+      '--num-blocks': {'type': int, 'help': 'some seconds of work if absent'},
+      '--rounds': {'type': int, 'help': 'default 5'},
+      '--json': _JSON,
+    },
+    like='runs.pretrain.pretrain',
+  ),
   'finetune': _Command(
     'runs.finetune.finetune',
     'fine-tune on questions with answers',
@@ -236,6 +255,7 @@ COMMANDS = {
       '--questions': _QUESTIONS,
       '--out': _OUT,
     },
+    on_hosts=True,
   ),
   'evaluate': _Command(
     'runs.evaluate.evaluate',
@@ -303,6 +323,21 @@ COMMANDS = {
 }
 
 
+# Of commands that several processes can run together: see realm_jax.hosts.
+_HOSTS: dict[str, dict[str, Any]] = {
+  '--hosts': {
+    'choices': ['auto'],
+    'help': 'run on all hosts of this TPU pod, or Slurm or Kubernetes job: the '
+    'same command on each',
+  },
+  '--coordinator': {
+    'metavar': 'HOST:PORT',
+    'help': 'elsewhere: where process 0 can be reached by the others',
+  },
+  '--num-processes': {'type': int, 'help': 'one a host'},
+  '--process-id': {'type': int, 'help': 'of this one, from 0'},
+}
+
 _GROUPS = {'bench': 'measure what has to be fast, on the machine at hand'}
 
 
@@ -326,7 +361,8 @@ def _parser() -> argparse.ArgumentParser:
       word, help=command.help, description=command.help
     )
     sub.set_defaults(command=name)
-    for argument, options in command.arguments.items():
+    on_hosts = _HOSTS if command.on_hosts else {}
+    for argument, options in (command.arguments | on_hosts).items():
       if argument.startswith('-'):
         # What is not given keeps the function's own default, or gin's.
         options = {'default': argparse.SUPPRESS, **options}
@@ -357,6 +393,19 @@ def _cache_compilations() -> None:
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
 
+def _start_hosts(parsed: dict[str, Any]) -> None:
+  """Joins the other processes, if there are any; takes their flags away."""
+  names = [option[2:].replace('-', '_') for option in _HOSTS]
+  given = {name: parsed.pop(name) for name in names if name in parsed}
+  if not given:
+    return
+  from realm_jax import hosts
+
+  given.pop('hosts', None)
+  hosts.start(**given)
+  hosts.check_same('command line', parsed)
+
+
 def _function(name: str) -> Callable:
   """'module.function' below realm_jax."""
   module, _, function = name.rpartition('.')
@@ -366,9 +415,10 @@ def _function(name: str) -> Callable:
 def run(arguments: Sequence[str] | None = None) -> Any:
   """Parses a command line and runs its command; returns what that returns."""
   parsed = vars(_parser().parse_args(arguments))
+  _cache_compilations()
+  _start_hosts(parsed)
   command = COMMANDS[parsed.pop('command')]
   files, settings = parsed.pop('gin'), parsed.pop('set')
-  _cache_compilations()
   function = _function(command.function)
   if files or settings:
     from realm_jax.config import configured
@@ -378,13 +428,36 @@ def run(arguments: Sequence[str] | None = None) -> Any:
   return function(**parsed)
 
 
+def _is_one_of_several() -> bool:
+  jax = sys.modules.get('jax')  # not imported for this
+  return jax is not None and jax.distributed.is_initialized()
+
+
+def _fail(message: str, status: int) -> NoReturn:
+  """Prints a message and ends with a status."""
+  if not _is_one_of_several():
+    print(f'realm-jax: {message}', file=sys.stderr)
+    sys.exit(status)
+  from realm_jax import hosts
+
+  print(f'realm-jax: {hosts.name()}: {message}', file=sys.stderr)
+  hosts.leave(status)
+
+
 def main() -> None:
   """Entry point of `realm-jax`: user errors are a message and status 2."""
   try:
     run()
   except USER_ERRORS as error:
-    print(f'realm-jax: {error}', file=sys.stderr)
-    sys.exit(2)
+    _fail(str(error), 2)
   except KeyboardInterrupt as error:
-    print(f'realm-jax: {str(error) or "interrupted"}', file=sys.stderr)
-    sys.exit(130)
+    _fail(str(error) or 'interrupted', 130)
+  except Exception:
+    if not _is_one_of_several():
+      raise
+    traceback.print_exc()
+    _fail(
+      'failed, as the lines above say. If they are about a connection, another '
+      'process has failed: see what it has printed.',
+      1,
+    )

@@ -16,7 +16,7 @@ batches over all devices. On one device there is no mesh and nothing changes.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from realm_jax import hosts
 from realm_jax.checks import check_at_least
 from realm_jax.errors import UserError
 from realm_jax.models.realm import RealmConfig, abstract_params, logical_axes
@@ -113,11 +114,21 @@ def make_mesh(
           'some of them.'
         )
   num_asked = max(sizes[DATA], 1) * max(sizes[MODEL], 1)
+  asked = (
+    f'MeshConfig asks for {num_asked} devices (data {sizes[DATA] or 1}, '
+    f'model {sizes[MODEL] or 1})'
+  )
   if num_asked > len(devices):
     raise UserError(
-      f'MeshConfig asks for {num_asked} devices (data {sizes[DATA] or 1}, '
-      f'model {sizes[MODEL] or 1}), but there are {len(devices)}. Lower it, or '
-      'set one of the two to 0 for what there is.'
+      f'{asked}, but there are {len(devices)}. Lower it, or set one of the two '
+      'to 0 for what there is.'
+    )
+  used = devices[:num_asked]
+  if len({device.process_index for device in used}) < jax.process_count():
+    raise UserError(
+      f'{asked}, but {len(devices)} devices of {jax.process_count()} processes '
+      'are there, and each process must have some of those in use. Set one of '
+      'the two to 0 for all of them.'
     )
   if num_asked == 1:
     return None
@@ -125,7 +136,7 @@ def make_mesh(
     (sizes[DATA], sizes[MODEL]),
     (DATA, MODEL),
     axis_types=(AxisType.Auto, AxisType.Auto),
-    devices=devices[:num_asked],
+    devices=used,
   )
 
 
@@ -214,61 +225,126 @@ class Layout:
 
     return jax.tree_util.tree_map_with_path(find, tree)
 
-  @functools.cached_property
-  def gather(self) -> Callable:
-    """Parameters as kept -> as used, within a jitted function.
-
-    Gradients go the other way, and are summed on the device that keeps them.
-    """
-    constrain = jax.lax.with_sharding_constraint
-
-    gather = jax.custom_vjp(lambda params: constrain(params, self.used_params))
-    gather.defvjp(
-      lambda params: (constrain(params, self.used_params), None),
-      lambda _, grads: (constrain(grads, self.params),),
-    )
-    return gather
+  def gather(self, params: Any) -> Any:
+    """Parameters as kept -> as used, within a jitted function."""
+    return jax.lax.with_sharding_constraint(params, self.used_params)
 
   def place(self, batch: Any, axes: tuple[str, ...] = (DATA,)) -> Any:
-    """A batch on the mesh.
+    """A batch of which each process has its own rows, on the mesh.
 
     Args:
-      batch: a tree of numpy arrays with the rows of this process, or of arrays
-        that are on devices already.
+      batch: a tree of numpy arrays with the rows of own_rows, and of arrays
+        that are on devices already, of all rows.
       axes: of the mesh, over which the first axis of each array is spread;
         fewer, from the front, where they do not divide it. An array of one row,
-        such as the null document, is whole everywhere.
+        such as the null document, is whole everywhere; of several processes
+        each has it whole, and place_whole takes it first.
+
+    Raises:
+      ValueError: of several processes, this one has rows that its devices do
+        not divide.
     """
+    own_parts = self._num_own_parts(axes)
 
     def put(array: Any) -> jax.Array:
-      sharding = NamedSharding(self.mesh, self._rows(np.shape(array), axes))
       if isinstance(array, jax.Array):
-        return jax.device_put(array, sharding)
-      return jax.make_array_from_process_local_data(sharding, np.asarray(array))
+        return jax.device_put(array, self._rows(array.shape, axes))
+      array = np.asarray(array)
+      if jax.process_count() == 1 or not array.ndim:
+        return self._put_whole(array, axes)
+      if len(array) % own_parts:
+        raise ValueError(
+          f'{len(array)} rows of a batch do not spread evenly over the '
+          f'{own_parts} parts of it that lie on devices of this process.'
+        )
+      return jax.make_array_from_process_local_data(
+        NamedSharding(self.mesh, P(axes)), array
+      )
 
     return jax.tree.map(put, batch)
 
-  def _rows(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> P:
-    sizes = self.mesh.local_mesh.shape  # of the devices of this process
+  def place_whole(
+    self, batch: Any, axes: tuple[str, ...] = (DATA, MODEL)
+  ) -> Any:
+    """A batch of which each process has all rows, on the mesh: see place."""
+
+    def put(array: Any) -> jax.Array:
+      if isinstance(array, jax.Array):
+        return jax.device_put(array, self._rows(array.shape, axes))
+      return self._put_whole(np.asarray(array), axes)
+
+    return jax.tree.map(put, batch)
+
+  def replicate(self, batch: Any) -> Any:
+    """What place gives, with all rows on every device; nothing is waited for.
+
+    numpy then has all rows on every process.
+    """
+    return jax.device_put(batch, self.whole)
+
+  def _put_whole(self, array: np.ndarray, axes: tuple[str, ...]) -> jax.Array:
+    return jax.make_array_from_callback(
+      array.shape, self._rows(array.shape, axes), lambda part: array[part]
+    )
+
+  def _rows(
+    self, shape: tuple[int, ...], axes: tuple[str, ...]
+  ) -> NamedSharding:
+    """Of all rows over as many of the axes as divide them."""
     while shape and axes:
-      num_parts = math.prod(sizes[axis] for axis in axes)
+      num_parts = math.prod(self.mesh.shape[axis] for axis in axes)
       if shape[0] > 1 and shape[0] % num_parts == 0:
-        return P(axes)
+        return NamedSharding(self.mesh, P(axes))
       axes = axes[:-1]
-    return P()
+    return self.whole
+
+  def _num_own_parts(self, axes: tuple[str, ...]) -> int:
+    """In how many parts over the axes the rows of this process lie."""
+    own = self.mesh.local_mesh.shape
+    return math.prod(own[axis] for axis in axes)
 
 
-def make_layout(config: MeshConfig | None, model: RealmConfig) -> Layout | None:
+def own_rows(layout: Layout | None, batch_size: int) -> np.ndarray:
+  """Which rows of a batch this process makes, for Layout.place.
+
+  Args:
+    layout: None, for one device, takes all.
+    batch_size: of the whole batch; a multiple of the parts it lies in.
+
+  Returns:
+    [num_rows] int, ascending. Of one process all; of several those that its
+    devices need, which others may need as well.
+  """
+  if layout is None:
+    return np.arange(batch_size)
+  sharding = NamedSharding(layout.mesh, P(DATA))
+  parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+  return np.unique(
+    np.concatenate([np.arange(batch_size)[part] for part in parts])
+  )
+
+
+def make_layout(
+  config: MeshConfig | None,
+  model: RealmConfig,
+  devices: Sequence[jax.Device] | None = None,
+) -> Layout | None:
   """The layout of a run; None for one device.
 
   Args:
-    config: see MeshConfig; None for one device.
+    config: see MeshConfig; None for one device, or, of several processes, for
+      all devices.
     model: whose parameters are spread.
+    devices: as make_mesh has them.
 
   Raises:
-    UserError: there are not enough devices, or they do not divide the model.
+    UserError: there are not enough devices, they do not divide the model, or
+      several processes do not have a part in the mesh each, or other settings.
   """
-  mesh = None if config is None else make_mesh(config)
+  if hosts.are_several():
+    config = config or MeshConfig()
+    hosts.check_same('MeshConfig', asdict(config))
+  mesh = None if config is None else make_mesh(config, devices)
   if config is None or mesh is None:
     return None
   num_parts, encoder = mesh.shape[MODEL], model.encoder
@@ -300,8 +376,9 @@ def check_batch(layout: Layout | None, name: str, batch_size: int) -> None:
 def jit_spread(function: Callable, layout: Layout | None) -> Callable:
   """Jits function(params, batch) that is no training step.
 
-  On a mesh it has whole parameters, its batch is spread over all devices (numpy
-  arrays will do), and what it returns is whole on every device.
+  On a mesh it has whole parameters, its batch is spread over all devices, and
+  what it returns is whole on every device. Of numpy arrays each process has all
+  rows; what Layout.place gives will do as well.
   """
   if layout is None:
     return jax.jit(function)
@@ -312,6 +389,6 @@ def jit_spread(function: Callable, layout: Layout | None) -> Callable:
     return function(params, batch)
 
   def call(params: Any, batch: Any) -> Any:
-    return spread(params, layout.place(batch, (DATA, MODEL)))
+    return spread(params, layout.place_whole(batch))
 
   return call

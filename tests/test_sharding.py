@@ -24,6 +24,7 @@ from realm_jax.sharding import (
   jit_spread,
   make_layout,
   make_mesh,
+  own_rows,
   partition,
 )
 from realm_jax.train.state import TrainState, create_state
@@ -174,9 +175,19 @@ def test_a_batch_is_spread_over_data_and_a_single_row_is_not(layout):
   assert specs['query'] == specs['on_device'] == P(('data',))
   assert specs['null_document'] == specs['null_bias'] == specs['odd'] == P()
   jax.tree.map(np.testing.assert_array_equal, placed, batch)
-  everywhere = layout.place(batch, ('data', 'model'))
+  everywhere = layout.place_whole(batch)
   assert everywhere['on_device'].sharding.spec == P(('data', 'model'))
   assert everywhere['query'].sharding.spec == P(('data',))  # 6 of 4
+
+
+def test_a_process_makes_the_rows_that_its_devices_need(layout):
+  # of one process all; see tests/runs/test_hosts.py for several
+  assert own_rows(None, 3).tolist() == [0, 1, 2]
+  assert own_rows(layout, 6).tolist() == [0, 1, 2, 3, 4, 5]
+  rows = np.arange(8.0).reshape(4, 2)
+  whole = layout.replicate(layout.place(rows))
+  assert whole.sharding == layout.whole
+  np.testing.assert_array_equal(whole, rows)
 
 
 def test_what_is_no_step_has_whole_parameters_and_spreads_its_batch(layout):

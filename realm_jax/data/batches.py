@@ -1,7 +1,9 @@
 """Grain pipelines: shuffled, restartable batches of examples.
 
 The position in the data is a small JSON value that goes into the checkpoint. A
-batch is a pure function of seed and position, whatever the number of threads.
+batch is a pure function of seed and position, whatever the number of threads,
+and so is each row of it: of several processes each makes its own rows, and
+together they make the batches of one.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +15,14 @@ import numpy as np
 from realm_jax.data.examples import Example
 from realm_jax.errors import UserError
 
+_BATCHES_AHEAD = 4
+
 
 class Batches:
   """An endless stream of batches over a set of examples.
 
-  Every epoch visits each example once, in a new order.
+  Every epoch visits each example once, in a new order. One that is left out
+  gives its place to another, drawn at random.
   """
 
   def __init__(
@@ -26,6 +31,7 @@ class Batches:
     make_example: Callable[[int, int], Example | None],
     batch_size: int,
     seed: int,
+    rows: Sequence[int] | np.ndarray | None = None,
   ):
     """Builds the stream; nothing is read yet.
 
@@ -35,6 +41,7 @@ class Batches:
         leave the example out.
       batch_size: examples a batch.
       seed: of the order.
+      rows: which rows of each batch to make; None for all.
 
     Raises:
       UserError: there are fewer examples than a batch holds, or make_example
@@ -54,20 +61,28 @@ class Batches:
         'sentences need something to blank out or a block around them, '
         'questions an answer of a few words. Prepare more text.'
       )
+    rows = np.arange(batch_size) if rows is None else np.asarray(rows)
+    order = grain.MapDataset.range(num_examples).seed(seed).shuffle().repeat()
 
-    def at(index: int, position: int) -> Example | None:
-      return make_example(int(example_ids[position]), index // num_examples)
+    def at(index: int, row: int) -> Example:
+      place = index // len(rows) * batch_size + int(row)
+      epoch = place // num_examples
+      example = make_example(int(example_ids[order[place]]), epoch)
+      if example is None:
+        # Moving up those behind it would take knowing them all.
+        rng = np.random.default_rng([seed, place])
+        while example is None:
+          example = make_example(int(rng.choice(example_ids)), epoch)
+      return example
 
     dataset = (
-      grain.MapDataset.range(num_examples)
-      .seed(seed)
-      .shuffle()
+      grain.MapDataset.source(rows)
       .repeat()
       .map_with_index(at)
+      .batch(len(rows), drop_remainder=True)
       .to_iter_dataset(
-        grain.ReadOptions(num_threads=1, prefetch_buffer_size=4 * batch_size)
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
       )
-      .batch(batch_size, drop_remainder=True)
     )
     self._iterator = iter(dataset)
 
@@ -75,11 +90,11 @@ class Batches:
     return self
 
   def __next__(self) -> Example:
-    """The next batch: arrays with a leading batch dimension."""
+    """The next batch: arrays with a leading dimension, of the rows made."""
     return next(self._iterator)
 
   def position(self) -> dict[str, Any]:
-    """Where the stream stands: JSON values."""
+    """Where the stream stands: JSON values, whatever rows are made."""
     return self._iterator.get_state()
 
   def seek(self, position: dict[str, Any]) -> None:

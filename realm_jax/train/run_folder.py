@@ -16,6 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
@@ -29,29 +30,13 @@ from realm_jax.folders import (
 )
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig, abstract_params
+from realm_jax.settings import as_json, differences
 from realm_jax.train.checkpoint import load_params, save_params
 
 CONFIG_FILE = 'config.json'
 VOCAB_FILE = 'vocab.txt'
 # Where things lie is no setting: what counts is their checksum.
 _PLACES = ('folder', 'file')
-
-
-def _as_json(value: Any) -> Any:
-  """Settings as JSON holds them: tuples are lists, dataclasses dictionaries."""
-  return json.loads(json.dumps(value, default=dataclasses.asdict))
-
-
-def _differences(old: Any, new: Any, path: str = '') -> list[str]:
-  if isinstance(old, dict) and isinstance(new, dict):
-    return [
-      line
-      for key in sorted((old.keys() | new.keys()) - {*_PLACES})
-      for line in _differences(
-        old.get(key), new.get(key), f'{path}.{key}' if path else key
-      )
-    ]
-  return [] if old == new else [f'{path}: {old!r} there, {new!r} now']
 
 
 def index_folder(run: Path, corpus_fingerprint: str) -> Path:
@@ -99,7 +84,7 @@ class RunFolder:
     self.path = Path(path)
     self.stage = stage
     self.model = model
-    self._config = _as_json(
+    self._config = as_json(
       {
         'stage': stage,
         'corpus': {
@@ -110,27 +95,36 @@ class RunFolder:
         'model': dataclasses.asdict(model),
       }
     )
+    hosts.check_same(f'run of {stage}', self._config, _PLACES)
+    hosts.by_first(lambda: self._make(corpus.wordpiece))
+
+  def _make(self, wordpiece: WordPiece) -> None:
     make_folder(self.path)
     check_kind(self.path, 'run')
     config_path = self.path / CONFIG_FILE
     if config_path.is_file():
-      old = json.loads(config_path.read_text(encoding='utf-8'))
-      if old['stage'] != stage:
-        raise UserError(
-          f'Run folder {self.path} belongs to a run of {old["stage"]}, this is '
-          f'{stage}. Choose another --out, or delete the folder.'
-        )
-      differences = _differences(old, self._config)
-      if differences:
-        raise UserError(
-          f'Run folder {self.path} belongs to a run with other settings:\n  '
-          + '\n  '.join(differences)
-          + '\nChoose another --out, or delete the folder.'
-        )
+      self._check_config(json.loads(config_path.read_text(encoding='utf-8')))
     else:
       self._check_empty()
-      corpus.wordpiece.save(self.path / VOCAB_FILE)
+      wordpiece.save(self.path / VOCAB_FILE)
       write_json(config_path, self._config)
+
+  def _check_config(self, old: dict[str, Any]) -> None:
+    if old['stage'] != self.stage:
+      raise UserError(
+        f'Run folder {self.path} belongs to a run of {old["stage"]}, this is '
+        f'{self.stage}. Choose another --out, or delete the folder.'
+      )
+    lines = [
+      f'{path}: {before!r} there, {now!r} now'
+      for path, before, now in differences(old, self._config, _PLACES)
+    ]
+    if lines:
+      raise UserError(
+        f'Run folder {self.path} belongs to a run with other settings:\n  '
+        + '\n  '.join(lines)
+        + '\nChoose another --out, or delete the folder.'
+      )
 
   def _check_empty(self) -> None:
     known = {VOCAB_FILE, f'{VOCAB_FILE}.partial', f'{CONFIG_FILE}.partial'}
@@ -159,6 +153,9 @@ class RunFolder:
   def finish(self, params: Any, num_steps: int) -> None:
     """Saves the final parameters and declares the run finished."""
     save_params(self.path / 'params', params)
+    hosts.by_first(lambda: self._write_manifest(num_steps))
+
+  def _write_manifest(self, num_steps: int) -> None:
     written = (self.path / 'params').rglob('*')
     names = [str(p.relative_to(self.path)) for p in written if p.is_file()]
     write_manifest(

@@ -43,17 +43,44 @@ def test_the_same_seed_gives_the_same_batches_and_another_others():
 
 
 def test_an_epoch_has_every_example_once_in_an_order_of_its_own():
-  flat = [i for batch in take(batches(batch_size=1), 36) for i in batch]
+  ids = IDS[IDS != LEFT_OUT]
+  flat = [
+    i for batch in take(batches(batch_size=1, ids=ids), 36) for i in batch
+  ]
   epochs = [flat[i : i + 12] for i in (0, 12, 24)]
-  expected = sorted(set(IDS.tolist()) - {LEFT_OUT})
   for epoch in epochs:
-    assert sorted(epoch) == expected
+    assert sorted(epoch) == ids.tolist()
   assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
-  assert epochs[0] != expected
+  assert epochs[0] != ids.tolist()
+
+
+def test_one_that_is_left_out_gives_its_place_to_any_other():
+  epochs = [take(batches(batch_size=13, seed=n), 1)[0] for n in range(60)]
+  counts = np.array([[epoch.count(i) for i in IDS] for epoch in epochs])
+  assert (counts[:, IDS == LEFT_OUT] == 0).all()
+  counts = counts[:, IDS != LEFT_OUT]
+  assert (np.sort(counts) == [1] * 11 + [2]).all()
+  assert (counts == 2).any(axis=0).all()
+
+
+@pytest.mark.parametrize('number', [0, 5])
+def test_rows_made_by_several_are_those_made_by_one(number):
+  whole = batches(batch_size=6)
+  parts = [
+    Batches(IDS, make_example, 6, 5, rows) for rows in ([0, 1], [2, 3, 4, 5])
+  ]
+  take(whole, number)
+  for part in parts:
+    part.seek(whole.position())
+  for expected, *made in zip(
+    take(whole, 7), *(take(part, 7) for part in parts), strict=True
+  ):
+    assert [i for rows in made for i in rows] == expected
+  assert {str(part.position()) for part in parts} == {str(whole.position())}
 
 
 def test_examples_are_told_the_epoch():
-  seen = [next(stream)['epoch'] for stream in [batches(batch_size=12)] * 3]
+  seen = [next(stream)['epoch'] for stream in [batches(batch_size=13)] * 3]
   assert [sorted(set(epoch.tolist())) for epoch in seen] == [[0], [1], [2]]
 
 

@@ -37,7 +37,7 @@ PRETRAIN = {
   'config': PretrainConfig(
     batch_size=4,
     num_candidates=3,
-    refresh_every=4,
+    refresh='synchronous(every=4)',
     probe_every=6,
     num_held_out=6,
   ),

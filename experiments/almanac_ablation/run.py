@@ -28,8 +28,8 @@ ROWS: dict[str, dict] = {
   'all_salient_spans': {'restated_only': False},
   'random_span': {'masking': 'random_span', 'restated_only': False},
   'random_token': {'masking': 'random_token', 'restated_only': False},
-  'never_refreshed': {'refresh_every': 0},
-  'frozen_retriever': {'train_retriever': False, 'refresh_every': 0},
+  'never_refreshed': {'refresh': 'off'},
+  'frozen_retriever': {'train_retriever': False, 'refresh': 'off'},
 }
 
 

@@ -101,10 +101,11 @@ def total(parts: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def _run(workload: Workload, plan: dict[str, Any]) -> dict[str, float]:
-  """The whole run: steps, and refreshes that stop them."""
+  """The whole run: steps, and refreshes on the same devices."""
   every, steps = workload.refresh_every, workload.num_steps
   # The first index is made before the first step.
   num_refreshes = 1 + (-(-steps // every) if every else 0)
+  num_here = 1 if workload.refresh_aside else num_refreshes
   step = total(plan['step'])['seconds']
   retrieve = total(plan['retrieve'])['seconds']
   refresh = total(plan['refresh'])['seconds']
@@ -116,6 +117,6 @@ def _run(workload: Workload, plan: dict[str, Any]) -> dict[str, float]:
     'refresh_seconds': refresh,
     'tokens_per_second': workload.shape.num_tokens / (step + retrieve),
     'training_seconds': steps * (step + retrieve),
-    'refreshing_seconds': num_refreshes * refresh,
-    'seconds': steps * (step + retrieve) + num_refreshes * refresh,
+    'refreshing_seconds': num_here * refresh,
+    'seconds': steps * (step + retrieve) + num_here * refresh,
   }

@@ -48,7 +48,10 @@ class Workload:
     index: what is searched.
     num_blocks: of the corpus.
     num_steps: updates in all.
-    refresh_every: steps between refreshes; 0 for one index all along.
+    refresh_every: steps in which all blocks are embedded once; 0 for one index
+      all along.
+    refresh_aside: other devices than those that train embed them, but for the
+      first index.
     train_retriever: False leaves the embedders as they are.
   """
 
@@ -60,4 +63,5 @@ class Workload:
   num_blocks: int
   num_steps: int
   refresh_every: int
+  refresh_aside: bool = False
   train_retriever: bool = True

@@ -25,7 +25,11 @@ class Index(Protocol):
     embed_dim: width of the embeddings.
     index_step: training step of the parameters that made the embeddings.
     live: [capacity] bool; whether a row holds a block.
+    searches_on_device: a search of queries on a device is sent off, and not
+      waited for.
   """
+
+  searches_on_device: bool
 
   @property
   def num_blocks(self) -> int: ...  # noqa: D102

@@ -78,6 +78,8 @@ class ExactIndex:
     mesh: whose devices the table is spread over; None for one device.
   """
 
+  searches_on_device = True
+
   def __init__(
     self,
     blocks: Snapshot | Array,
@@ -137,20 +139,19 @@ class ExactIndex:
     """
     if self._owns_table:
       return
-    devices = (
-      list(self.mesh.devices.flat) if self.mesh else jax.local_devices()[:1]
-    )
+    own = self.mesh.local_devices if self.mesh else jax.local_devices()[:1]
+    num_devices = self.mesh.size if self.mesh else 1
     needed = table_bytes(
       self.capacity, self.embed_dim, self._dtype, self._rescore
     )
-    if devices[0].platform == 'cpu':
-      # Simulated devices share one memory.
-      devices = devices[:1]
+    if own[0].platform == 'cpu':
+      # Simulated devices of a process share one memory.
+      num_devices //= len(own)
     check_free(
-      needed // len(devices),
-      free_device_bytes(devices[0]),
+      needed // num_devices,
+      free_device_bytes(own[0]),
       f'A table of {self.capacity:,} embeddings of width {self.embed_dim} '
-      f'({self._dtype}) on each of {len(devices)} devices',
+      f'({self._dtype}) on each of {num_devices} devices',
       "Take dtype 'bfloat16' or 'int8' without rescoring (IndexConfig), more "
       'devices, or a ScaNN index.',
     )

@@ -1,7 +1,7 @@
 """Queries -> the blocks nearest to them: embedder and index together."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -13,7 +13,21 @@ from realm_jax.index.api import Index
 from realm_jax.index.audit import Audit
 from realm_jax.index.config import IndexConfig
 from realm_jax.index.snapshot import Snapshot
-from realm_jax.types import SearchResult, TextInputs
+from realm_jax.types import Array, SearchResult, TextInputs
+
+
+class Search(NamedTuple):
+  """A search that was sent off.
+
+  Attributes:
+    query_embeds: [batch, embed_dim] float32, on the device.
+    k: blocks a query.
+    found: on the device; None where the search is the host's and not begun.
+  """
+
+  query_embeds: Array
+  k: int
+  found: SearchResult | None
 
 
 class Retriever:
@@ -94,11 +108,30 @@ class Retriever:
       query: [batch, query_len] TextInputs.
       k: blocks a query; fewer where the corpus is smaller.
     """
+    return self.finish(self.begin(params, query, k))
+
+  def begin(self, params: Any, query: TextInputs, k: int) -> Search:
+    """Sends off what `retrieve` does, as far as it is done on the device.
+
+    Args:
+      params: of the model; may be given up as soon as this returns.
+      query: [batch, query_len] TextInputs.
+      k: blocks a query; fewer where the corpus is smaller.
+    """
     k = min(k, self.index.num_blocks)
     query_embeds = self._embed_queries(params, query)
-    found = self.index.search(query_embeds, k)
+    found = None
+    if self.index.searches_on_device:
+      found = self.index.search(query_embeds, k)
+    return Search(query_embeds, k, found)
+
+  def finish(self, search: Search) -> SearchResult:
+    """Waits for a search, of the index as it still is: numpy arrays."""
+    found = search.found
+    if found is None:
+      found = self.index.search(search.query_embeds, search.k)
     found = SearchResult(np.asarray(found.scores), np.asarray(found.block_ids))
-    recall = self._audit(self.index, query_embeds, found)
+    recall = self._audit(self.index, search.query_embeds, found)
     if recall is not None:
       self.recall = recall
     return found

@@ -57,6 +57,8 @@ class ScannIndex:
     config: as given, or as tuned.
   """
 
+  searches_on_device = False
+
   def __init__(
     self,
     blocks: Snapshot | Array,

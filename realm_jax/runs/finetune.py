@@ -23,9 +23,10 @@ from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
+from realm_jax.train.pipeline import BatchSource
 from realm_jax.train.qa_source import ClosedBookSource, QASource
 from realm_jax.train.run_folder import RunFolder, known_snapshots, load_run
-from realm_jax.train.session import BatchSource, run_stage
+from realm_jax.train.session import run_stage
 from realm_jax.train.step import Step, make_finetune_step, make_pretrain_step
 
 READERS = ('span', 'closed_book')

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,15 +27,17 @@ from realm_jax.models.realm import RealmConfig, abstract_params, init_params
 from realm_jax.sharding import MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
+from realm_jax.train.pipeline import BatchSource
 from realm_jax.train.run_folder import RunFolder
-from realm_jax.train.session import BatchSource, run_stage
-from realm_jax.train.state import TrainState
+from realm_jax.train.session import run_stage
 from realm_jax.train.step import make_ict_step
 from realm_jax.types import IctBatch, ReaderBatch
 
 
 class IctSource(BatchSource):
   """Sentences and their blocks, batch by batch."""
+
+  uses_params = False
 
   def __init__(
     self,
@@ -59,9 +62,16 @@ class IctSource(BatchSource):
     self._reader_batch_size = reader_batch_size
     self._seed = seed
 
-  def next_batch(self, state: TrainState) -> tuple[IctBatch, dict[str, float]]:
-    """The next batch; of the state it depends on the step alone."""
-    examples = next(self._batches)
+  def begin(self, step: int, params: Any) -> tuple[int, Example]:
+    """Draws sentences."""
+    del params
+    return step, next(self._batches)
+
+  def finish(
+    self, begun: tuple[int, Example]
+  ) -> tuple[IctBatch, dict[str, float]]:
+    """Featurises them."""
+    step, examples = begun
     wordpiece, lengths = self._corpus.wordpiece, self._lengths
     queries = Ragged(examples['query_ids'], examples['query_lens'])
     blocks = BlockTokens(
@@ -76,7 +86,7 @@ class IctSource(BatchSource):
         blocks, wordpiece, lengths.multiple, lengths.document_len
       ),
       examples['block_id'],
-      self._reader_batch(examples, int(state.step)),
+      self._reader_batch(examples, step),
     )
     tokens = int(batch.query.mask.sum() + batch.documents.mask.sum())
     if batch.reader is not None:

@@ -16,6 +16,11 @@ from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
 from realm_jax.index.config import IndexConfig
 from realm_jax.models.realm import RealmConfig, abstract_params
+from realm_jax.refresh.schedule import (
+  parse_schedule,
+  pass_every,
+  takes_training_time,
+)
 from realm_jax.runs.pretrain import PretrainConfig
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
@@ -55,6 +60,7 @@ def workload(
   if not config.train_retriever:
     frozen += ('embedder/',)
   params = abstract_params(model)
+  schedule = parse_schedule(config.refresh)
   return Workload(
     model,
     params,
@@ -70,7 +76,8 @@ def workload(
     index or IndexConfig(),
     num_blocks,
     loop.num_steps,
-    config.refresh_every,
+    pass_every(schedule),
+    not takes_training_time(schedule),
     config.train_retriever,
   )
 

@@ -1,6 +1,7 @@
 """Pre-train retriever and reader together: REALM."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,14 +29,23 @@ from realm_jax.index.retriever import Retriever
 from realm_jax.losses import MARGINALS
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm
+from realm_jax.refresh.api import (
+  check_index,
+  divide_devices,
+  make_refresher,
+  schedule_of_replay,
+)
+from realm_jax.refresh.refresher import Refresher
+from realm_jax.refresh.schedule import parse_schedule
+from realm_jax.refresh.served import identify_served, read_served
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import Event, LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pretrain_source import PretrainSource
+from realm_jax.train.reporting import console
 from realm_jax.train.run_folder import RunFolder, load_run
 from realm_jax.train.session import run_stage
-from realm_jax.train.state import TrainState
 from realm_jax.train.step import make_pretrain_step
 
 _PROBE_KS = (1, 5, 20)
@@ -51,7 +61,8 @@ class PretrainConfig:
     num_candidates: documents a sentence, the null document included.
     masking: 'salient_span', 'random_span' or 'random_token'.
     marginal: 'span', the paper's, or 'token', the official code's.
-    refresh_every: steps between refreshes of the index; 0 for never.
+    refresh: when and where block embeddings are made anew: see
+      refresh.schedule.
     probe_every: steps between measurements of recall and held-out utility.
     num_held_out: sentences kept out of training, as in the ict run.
     drop_near_duplicates: drop candidates that contain the query's sentence.
@@ -70,7 +81,7 @@ class PretrainConfig:
   num_candidates: int = 8
   masking: str = 'salient_span'
   marginal: str = 'span'
-  refresh_every: int = 500
+  refresh: str = 'synchronous(every=500)'
   probe_every: int = 500
   num_held_out: int = 512
   drop_near_duplicates: bool = False
@@ -83,7 +94,6 @@ class PretrainConfig:
       self,
       batch_size=1,
       num_candidates=2,
-      refresh_every=0,
       probe_every=1,
       num_held_out=0,
     )
@@ -98,6 +108,7 @@ class PretrainConfig:
         f'PretrainConfig.restated_only is True and masking {self.masking!r}: '
         'only salient spans are known to be restated.'
       )
+    parse_schedule(self.refresh)
 
 
 def pretrain(
@@ -107,6 +118,7 @@ def pretrain(
   *,
   probe_questions: str | None = None,
   examples: str | None = None,
+  replay: str | None = None,
   config: PretrainConfig | None = None,
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
@@ -123,6 +135,9 @@ def pretrain(
     probe_questions: file of questions for the recall curve.
     examples: folder of materialised examples to train on, in place of the
       corpus's sentences; config.masking and restated_only have no say then.
+    replay: a run, or its served.jsonl: search at every step what that run
+      searched, which config.refresh then has no say in. With the settings of
+      that run its parameters come out, bit for bit.
     config: see PretrainConfig.
     lengths: sequence lengths.
     loop: how many steps.
@@ -158,7 +173,11 @@ def pretrain(
       'the null document included and the source block left out. Lower '
       'PretrainConfig.num_candidates or prepare a larger corpus.'
     )
-  layout = make_layout(mesh, start.model)
+  served = read_served(replay) if replay is not None else None
+  refresh = schedule_of_replay(served) if served else config.refresh
+  check_index(refresh, index.kind)
+  trainers, builders = divide_devices(refresh)
+  layout = make_layout(mesh, start.model, trainers)
   check_batch(layout, 'PretrainConfig.batch_size', config.batch_size)
   # Read before the run's folder is made, so that mistakes leave none.
   questions = load_questions(probe_questions) if probe_questions else []
@@ -177,6 +196,7 @@ def pretrain(
       'loop': loop,
       'optimizer': optimizer,
       'index': index,
+      'replay': replay and identify_served(replay),
     },
   )
   if run.finished:
@@ -188,8 +208,32 @@ def pretrain(
     index,
     mesh=layout.mesh if layout else None,
   )
+  embed_documents = make_embed(start.model, Realm.embed_documents, layout)
+  snapshots = SnapshotMaker(embed_documents, opened, lengths, layout=layout)
+  refresher = make_refresher(
+    refresh,
+    run.path,
+    start.model,
+    retriever,
+    snapshots,
+    embed_documents,
+    num_devices=layout.mesh.size if layout else 1,
+    builders=builders,
+    seed=loop.seed,
+    replay=served,
+    warn=functools.partial(console.print, style='yellow', markup=False),
+  )
   source, held_out = _source(
-    run, opened, retriever, config, lengths, loop, materialised, layout
+    run,
+    opened,
+    retriever,
+    refresher,
+    snapshots,
+    config,
+    lengths,
+    loop,
+    materialised,
+    layout,
   )
   probe = (
     Probe(questions[:_PROBE_QUESTIONS], retriever, _PROBE_KS)
@@ -197,13 +241,10 @@ def pretrain(
     else None
   )
 
-  def measure(state: TrainState) -> dict[str, float]:
-    metrics = held_out(state.params)
-    return {**metrics, **(probe(state.params) if probe else {})}
+  def measure(step: int, params: Any) -> dict[str, float]:
+    del step
+    return {**held_out(params), **(probe(params) if probe else {})}
 
-  events = [Event(config.probe_every, measure)]
-  if config.refresh_every:
-    events.insert(0, Event(config.refresh_every, source.refresh))
   run_stage(
     run,
     start.params,
@@ -217,7 +258,7 @@ def pretrain(
     ),
     source,
     loop,
-    events,
+    [*source.events(), Event(config.probe_every, measure)],
     config.num_candidates,
     layout,
   )
@@ -244,6 +285,8 @@ def _source(
   run: RunFolder,
   corpus: Corpus,
   retriever: Retriever,
+  refresher: Refresher,
+  snapshots: SnapshotMaker,
   config: PretrainConfig,
   lengths: Lengths,
   loop: LoopConfig,
@@ -265,16 +308,10 @@ def _source(
     train_ids = np.arange(materialised.num_examples)
     make_example = materialised
   batches = Batches(train_ids, make_example, config.batch_size, loop.seed)
-  snapshots = SnapshotMaker(
-    make_embed(run.model, Realm.embed_documents, layout),
-    corpus,
-    lengths,
-    layout=layout,
-  )
   source = PretrainSource(
-    run,
     batches,
     retriever,
+    refresher,
     snapshots,
     config.num_candidates,
     config.drop_near_duplicates,

@@ -54,7 +54,7 @@ _ICT_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-3)
 _PRETRAIN = PretrainConfig(
   batch_size=32,
   num_candidates=6,
-  refresh_every=50,
+  refresh='synchronous(every=50)',
   probe_every=50,
   level_null=True,
   restated_only=True,

@@ -4,17 +4,20 @@ import contextlib
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from realm_jax.errors import UserError
 from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.pipeline import Pipeline
 from realm_jax.train.reporting import Reporter
 from realm_jax.train.state import TrainState
 from realm_jax.train.step import Step
+from realm_jax.train.trouble import NotFinite
 
 DROPOUT_RNGS = ('threefry2x32', 'rbg')
 
@@ -31,6 +34,10 @@ class LoopConfig:
     dropout_rng: what draws the bits of dropout. 'threefry2x32' draws the same
       ones on any number of devices; 'rbg' draws quickly on GPUs and TPUs, but
       others on another number or kind of them.
+    retrieve_ahead: 0 retrieves the documents of a batch with the parameters
+      that it trains; the device then waits while the host gathers them. 1
+      retrieves them with those of one step before, and gathers them while the
+      device works.
   """
 
   num_steps: int = 1000
@@ -38,6 +45,7 @@ class LoopConfig:
   checkpoint_every: int = 100
   seed: int = 0
   dropout_rng: str = 'threefry2x32'
+  retrieve_ahead: int = 0
 
   def __post_init__(self):
     for name in ('num_steps', 'log_every', 'checkpoint_every'):
@@ -50,6 +58,10 @@ class LoopConfig:
         f'LoopConfig.dropout_rng is {self.dropout_rng!r}, expected one of '
         f'{", ".join(DROPOUT_RNGS)}.'
       )
+    if self.retrieve_ahead not in (0, 1):
+      raise UserError(
+        f'LoopConfig.retrieve_ahead is {self.retrieve_ahead}, expected 0 or 1.'
+      )
 
 
 @dataclass(frozen=True)
@@ -57,36 +69,53 @@ class Event:
   """Something that happens between steps.
 
   Attributes:
-    every: whenever the steps done are a multiple of this, 0 included, and after
-      the last one. Not again on resuming: it happened before the state was
-      saved.
-    action: called with the state; returns metrics to record, perhaps none.
+    every: whenever the steps done are a multiple of this, 0 included. Not again
+      on resuming: it happened before the state was saved.
+    action: called with the steps done and the parameters; returns metrics to
+      record, perhaps none.
+    at_end: whether it happens after the last step, whatever its number.
+    checked: wait for the last step and see that it has not spoilt the
+      parameters. False sends off more work behind it.
   """
 
   every: int
-  action: Callable[[TrainState], dict[str, float]]
+  action: Callable[[int, Any], dict[str, float]]
+  at_end: bool = True
+  checked: bool = True
+
+  def due(self, step: int, num_steps: int) -> bool:
+    """Whether it happens after so many steps."""
+    return self.at_end if step == num_steps else step % self.every == 0
 
 
 class Interrupted(KeyboardInterrupt):
   """The run was asked to stop; its state is saved."""
 
 
-def _due(step: int, every: int, num_steps: int) -> bool:
-  return step % every == 0 or step == num_steps
+class _Done(NamedTuple):
+  """A step whose metrics are not read yet.
+
+  Attributes:
+    step: updates done with it.
+    metrics: of the step, and what was measured of its batch.
+    batch: that it was done with.
+  """
+
+  step: int
+  metrics: dict[str, Any]
+  batch: Any
 
 
-# Steps done, and the metrics of the last of them; None if they were read.
-_Pending = tuple[int, dict[str, Any]] | None
+_Pending = _Done | None
 
 
 def train(
   state: TrainState,
   step_fn: Step,
-  next_batch: Callable[[TrainState], tuple[Any, dict[str, float]]],
+  pipeline: Pipeline,
   config: LoopConfig,
   checkpoints: Checkpoints,
   reporter: Reporter,
-  host_state: Callable[[], dict[str, Any]],
   events: Sequence[Event] = (),
   after_save: Callable[[], None] = lambda: None,
 ) -> TrainState:
@@ -98,11 +127,10 @@ def train(
   Args:
     state: to start from; donated.
     step_fn: step(state, batch, rng) -> (state, metrics).
-    next_batch: given the state, the next batch and what the host measured.
+    pipeline: of the batches; where it stands is saved with the state.
     config: see LoopConfig.
     checkpoints: where the state is saved.
     reporter: what is told of the metrics.
-    host_state: JSON values to save with the state; taken between steps.
     events: in order, each before the steps it is due at.
     after_save: called after each checkpoint.
 
@@ -110,7 +138,7 @@ def train(
     The final state, saved.
 
   Raises:
-    FloatingPointError: the loss or the gradient is not finite.
+    NotFinite: the loss or the gradient is not.
     Interrupted: SIGTERM or Ctrl-C; the state has been saved.
   """
   rng = jax.random.key(config.seed, impl=config.dropout_rng)
@@ -121,24 +149,28 @@ def train(
       if step > first_step or step == 0:
         _run_events(events, state, step, pending, config, reporter)
       stop = bool(asked_to_stop)
+      last = step == config.num_steps
       if step > first_step and (
-        stop or _due(step, config.checkpoint_every, config.num_steps)
+        stop or last or step % config.checkpoint_every == 0
       ):
         # What is saved has been reported: a resumed run reports the rest.
         _read(pending, config, reporter)
         pending = None
-        checkpoints.save(state, host_state())
+        checkpoints.save(state, pipeline.position(step))
         after_save()
       if stop:
         raise Interrupted(f'Stopped after {step} steps; run again to go on.')
-      if step == config.num_steps:
+      if last:
         return state
-      batch, host_metrics = next_batch(state)
+      batch, host_metrics = pipeline.take(step, state.params)
+      # Sent off before the step, which gives the parameters up.
+      pipeline.begin(step + 1, state.params)
       state, metrics = step_fn(state, batch, rng)
       step += 1
       # The metrics of step n are read when step n + 1 has been sent.
       _read(pending, config, reporter)
-      pending = step, {**metrics, **host_metrics}
+      pending = _Done(step, {**metrics, **host_metrics}, batch)
+      pipeline.finish()
       reporter.advance(step)
 
 
@@ -181,38 +213,38 @@ def _run_events(
   reporter: Reporter,
 ) -> None:
   """Runs the events that are due, and reports what they measured."""
-  due = [e for e in events if _due(step, e.every, config.num_steps)]
-  if not due:
-    return
-  _check_finite(pending)  # a refresh saves what it makes of the state
   measured: dict[str, float] = {}
-  for event in due:
-    measured.update(event.action(state))
+  for event in events:
+    if not event.due(step, config.num_steps):
+      continue
+    if event.checked:
+      _check_finite(pending)  # a refresh saves what it makes of the state
+    measured.update(event.action(step, state.params))
   if measured:
     reporter.report(step, measured)
 
 
 def _check_finite(pending: _Pending) -> None:
-  """Raises FloatingPointError if the step has spoilt the state."""
+  """Raises NotFinite if the step has spoilt the state."""
   if pending is None:
     return
-  step, metrics = pending
   # The loss is that of the parameters before the step's update, so that only
   # the gradient tells whether the update itself is sound.
   for name in ('loss', 'gradient_norm'):
-    value = float(metrics[name])
+    value = float(pending.metrics[name])
     if not math.isfinite(value):
-      raise FloatingPointError(
-        f'The {name.replace("_", " ")} of step {step} is {value}. The last '
-        'checkpoint is whole; lower the learning rate and start a new run.'
-      )
+      name = name.replace('_', ' ')
+      message = f'The {name} of step {pending.step} is {value}.'
+      raise NotFinite(message, pending.step, pending.batch)
 
 
 def _read(pending: _Pending, config: LoopConfig, reporter: Reporter) -> None:
   """Waits for the metrics, checks them and reports those that are due."""
   if pending is None:
     return
+  start = time.perf_counter()
   _check_finite(pending)
-  step, metrics = pending
-  if step % config.log_every == 0:
-    reporter.report(step, metrics)
+  if pending.step % config.log_every == 0:
+    # Near zero where the host has more to do than the device.
+    waited = time.perf_counter() - start
+    reporter.report(pending.step, {**pending.metrics, 'wait_seconds': waited})

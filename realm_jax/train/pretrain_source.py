@@ -4,6 +4,7 @@ For each batch: embed the queries with current parameters, search the index
 (whose block embeddings may be older), choose candidates, gather their tokens.
 """
 
+import dataclasses
 import time
 from typing import Any
 
@@ -24,14 +25,12 @@ from realm_jax.index.candidates import (
   choose_candidates,
   content_ids,
 )
-from realm_jax.index.retriever import Retriever
+from realm_jax.index.retriever import Retriever, Search
+from realm_jax.refresh.refresher import Refresher
 from realm_jax.refresh.snapshots import SnapshotMaker
-from realm_jax.train.run_folder import RunFolder
-from realm_jax.train.session import BatchSource
-from realm_jax.train.state import TrainState
+from realm_jax.train.loop import Event
+from realm_jax.train.pipeline import BatchSource
 from realm_jax.types import PretrainBatch, TextInputs
-
-_OVERLAP_K = 8
 
 
 def pretrain_batch(
@@ -97,14 +96,33 @@ def retrieval_spread(candidates: Candidates, num_blocks: int) -> float:
   return float((len(np.unique(found)) - fewest) / (most - fewest))
 
 
+@dataclasses.dataclass
+class _Begun:
+  """A batch whose documents are being searched for.
+
+  Attributes:
+    examples: of MaskedSentences, stacked.
+    query: [batch, query_len] TextInputs.
+    index_age: of the index that is searched, in steps.
+    search: that was sent off; None once candidates are there.
+    candidates: chosen among what was found.
+  """
+
+  examples: Example
+  query: TextInputs
+  index_age: float
+  search: Search | None = None
+  candidates: Candidates | None = None
+
+
 class PretrainSource(BatchSource):
   """The batches of a pre-training run, with the index behind them."""
 
   def __init__(
     self,
-    run: RunFolder,
     batches: Batches,
     retriever: Retriever,
+    refresher: Refresher,
     snapshots: SnapshotMaker,
     num_candidates: int,
     drop_near_duplicates: bool,
@@ -113,28 +131,27 @@ class PretrainSource(BatchSource):
     """Keeps its arguments.
 
     Args:
-      run: where snapshots are kept.
       batches: of MaskedSentences examples.
-      retriever: its index is replaced on starting, seeking and refreshing.
-      snapshots: makes block embeddings.
+      retriever: finds the documents.
+      refresher: of its index.
+      snapshots: embeds documents.
       num_candidates: documents a query, the null document included.
       drop_near_duplicates: also drop blocks that contain the query's sentence.
       level_null: start with a null document that scores like the others.
     """
-    self._run = run
     super().__init__(batches)
     self._retriever = retriever
+    self._refresher = refresher
     self._snapshots = snapshots
     self._num_candidates = num_candidates
     self._drop_near_duplicates = drop_near_duplicates
     self._level_null = level_null
     self._null_bias = 0.0
     self._content_ids = content_ids(retriever.corpus)
-    self._last_query: TextInputs | None = None
 
   def start(self, params: Any) -> None:
     """Builds the first index, and levels the null document."""
-    self._load(params, 0)
+    self._refresher.start(params)
     if self._level_null:
       self._null_bias = self._missing_null_score(params)
 
@@ -150,9 +167,7 @@ class PretrainSource(BatchSource):
     position = self._batches.position()
     examples = next(self._batches)
     self._batches.seek(position)
-    query = self._retriever.query_inputs(
-      Ragged(examples['query_ids'], examples['query_lens'])
-    )
+    query = self._query_inputs(examples)
     found = self._retriever.retrieve(params, query, self._num_candidates - 1)
     null_embed = self._snapshots.embed(
       params, null_document_inputs(self._retriever.corpus.wordpiece)
@@ -160,48 +175,24 @@ class PretrainSource(BatchSource):
     null_scores = self._retriever.embed(params, query) @ null_embed.T
     return float(found.scores.mean() - null_scores.mean())
 
-  def _load(self, params: Any, index_step: int) -> float:
-    folder = self._run.snapshot(index_step)
-    snapshot, seconds = self._snapshots.snapshot(folder, params, index_step)
-    self._retriever.load(snapshot)
-    return seconds
+  def events(self) -> list[Event]:
+    """What the refresher does between steps."""
+    refresher = self._refresher
+    # A step is not waited for: what this sends off comes behind it.
+    events = [Event(1, refresher.advance, checked=False)]
+    if refresher.every:
+      events.append(Event(refresher.every, refresher.refresh, refresher.at_end))
+    return events
 
-  def refresh(self, state: TrainState) -> dict[str, float]:
-    """Replaces the index by one made with the current parameters."""
-    step = int(state.step)
-    if step == self._retriever.index_step:
-      return {}
-    age = step - self._retriever.index_step
-    start = time.perf_counter()
-    before = self._nearest(state.params)
-    embed_seconds = self._load(state.params, step)
-    metrics = {
-      'refresh_age': age,
-      'refresh_seconds': time.perf_counter() - start,
-      'embed_seconds': embed_seconds,
-    }
-    after = self._nearest(state.params)
-    if before is not None and after is not None:
-      same = (before[:, :, None] == after[:, None, :]).any(axis=2)
-      metrics['index_overlap'] = float(same.mean())
-    return metrics
-
-  def _nearest(self, params: Any) -> np.ndarray | None:
-    """[batch, k] ids for the last batch's queries in the index as it is."""
-    if self._last_query is None:
-      return None
-    return self._retriever.retrieve(
-      params, self._last_query, _OVERLAP_K
-    ).block_ids
-
-  def candidates(
-    self, params: Any, examples: Example, query: TextInputs
-  ) -> Candidates:
-    """Searches and chooses: see choose_candidates."""
-    corpus = self._retriever.corpus
-    found = self._retriever.retrieve(
+  def _search(self, params: Any, query: TextInputs) -> Search:
+    """Sends off the search for what candidates are chosen from."""
+    return self._retriever.begin(
       params, query, self._num_candidates - 1 + SPARE_BLOCKS
     )
+
+  def _choose(self, examples: Example, found_ids: np.ndarray) -> Candidates:
+    """Chooses among what was found: see choose_candidates."""
+    corpus = self._retriever.corpus
 
     def contains_query(row: int, block_id: int) -> bool:
       sentence = corpus.sentences[int(examples['sentence_id'][row])]
@@ -209,22 +200,22 @@ class PretrainSource(BatchSource):
       return text in corpus.text(block_id)
 
     return choose_candidates(
-      found.block_ids,
+      found_ids,
       examples['source_block_id'],
       self._num_candidates,
       self._content_ids,
       contains_query if self._drop_near_duplicates else None,
     )
 
-  def assemble(
-    self, params: Any, examples: Example
-  ) -> tuple[PretrainBatch, Candidates]:
-    """Examples -> a batch with the candidates found for it."""
-    query = self._retriever.query_inputs(
+  def _query_inputs(self, examples: Example) -> TextInputs:
+    return self._retriever.query_inputs(
       Ragged(examples['query_ids'], examples['query_lens'])
     )
-    candidates = self.candidates(params, examples, query)
-    batch = pretrain_batch(
+
+  def _assemble(
+    self, examples: Example, query: TextInputs, candidates: Candidates
+  ) -> PretrainBatch:
+    return pretrain_batch(
       examples,
       candidates.block_ids,
       candidates.mask,
@@ -233,20 +224,40 @@ class PretrainSource(BatchSource):
       query,
       self._null_bias,
     )
-    return batch, candidates
 
-  def next_batch(
-    self, state: TrainState
-  ) -> tuple[PretrainBatch, dict[str, float]]:
-    """The next batch, its candidates found with current parameters."""
+  def assemble(
+    self, params: Any, examples: Example
+  ) -> tuple[PretrainBatch, Candidates]:
+    """Examples -> a batch with the candidates found for it."""
+    query = self._query_inputs(examples)
+    found = self._retriever.finish(self._search(params, query))
+    candidates = self._choose(examples, found.block_ids)
+    return self._assemble(examples, query, candidates), candidates
+
+  def begin(self, step: int, params: Any) -> _Begun:
+    """Draws sentences, and sends off the search for their documents."""
     examples = next(self._batches)
-    batch, candidates = self.assemble(state.params, examples)
-    self._last_query = batch.query
-    found = candidates.block_ids[candidates.mask.astype(bool)]
-    found = found[found >= 0]
+    query = self._query_inputs(examples)
+    index_age = self._refresher.mean_age(step)
+    return _Begun(examples, query, index_age, self._search(params, query))
+
+  def finish(self, begun: _Begun) -> tuple[PretrainBatch, dict[str, float]]:
+    """Waits for what was found, and gathers its tokens."""
+    start = time.perf_counter()
+    if begun.search is not None:
+      found = self._retriever.finish(begun.search)
+      begun.search = None
+      begun.candidates = self._choose(begun.examples, found.block_ids)
+    retrieve_seconds = time.perf_counter() - start
+    candidates = begun.candidates
+    assert candidates is not None
+    batch = self._assemble(begun.examples, begun.query, candidates)
+    self._refresher.queries = begun.query
+    found_ids = candidates.block_ids[candidates.mask.astype(bool)]
+    found_ids = found_ids[found_ids >= 0]
     metrics = {
-      'index_age': int(state.step) - self._retriever.index_step,
-      'distinct_blocks': len(np.unique(found)) / max(len(found), 1),
+      'index_age': begun.index_age,
+      'distinct_blocks': len(np.unique(found_ids)) / max(len(found_ids), 1),
       'retrieval_spread': retrieval_spread(
         candidates, self._retriever.corpus.num_blocks
       ),
@@ -255,25 +266,51 @@ class PretrainSource(BatchSource):
       'near_duplicates_dropped': candidates.num_near_duplicates,
       'empty_slots': candidates.num_empty,
       'tokens': int(batch.joint.mask.sum() + batch.documents.mask.sum()),
+      'retrieve_seconds': retrieve_seconds,
     }
     if self._retriever.recall is not None:
       metrics['index_recall'] = self._retriever.recall
     return batch, metrics
 
-  def position(self) -> dict[str, Any]:
-    """Data position, which snapshot is in use, and the null document's bias."""
-    return {
-      'null_bias': self._null_bias,
-      'data': self._batches.position(),
-      'index_step': self._retriever.index_step,
+  def remember(self, begun: _Begun) -> dict[str, Any]:
+    """The candidates of a finished batch."""
+    assert begun.candidates is not None
+    candidates = {
+      name: np.asarray(value).tolist()
+      for name, value in begun.candidates._asdict().items()
     }
+    return {'index_age': begun.index_age, 'candidates': candidates}
 
-  def seek(self, position: dict[str, Any]) -> None:
+  def recall(self, step: int, remembered: dict[str, Any]) -> _Begun:
+    """Draws the sentences again; their candidates are those remembered."""
+    del step
+    examples = next(self._batches)
+    candidates = Candidates(**remembered['candidates'])
+    candidates = candidates._replace(
+      block_ids=np.array(candidates.block_ids, np.int32),
+      mask=np.array(candidates.mask, np.int32),
+    )
+    return _Begun(
+      examples,
+      self._query_inputs(examples),
+      remembered['index_age'],
+      candidates=candidates,
+    )
+
+  def position(self, step: int) -> dict[str, Any]:
+    """Which snapshot is in use, and the null document's bias."""
+    return {'null_bias': self._null_bias, **self._refresher.position(step)}
+
+  def resume(self, position: dict[str, Any], step: int, params: Any) -> None:
     """Goes back to a position; its snapshot is loaded from the run."""
-    self._batches.seek(position['data'])
+    super().resume(position, step, params)
     self._null_bias = position['null_bias']
-    self._load(None, position['index_step'])
+    self._refresher.resume(position, step, params)
 
   def prune(self, oldest: dict[str, Any]) -> None:
     """Deletes snapshots that no checkpoint needs any more."""
-    self._run.prune_snapshots(oldest['index_step'])
+    self._refresher.prune(oldest)
+
+  def close(self) -> None:
+    """Ends what the refresher does in the background."""
+    self._refresher.close()

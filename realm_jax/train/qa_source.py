@@ -1,6 +1,9 @@
 """Batches of fine-tuning: questions, the blocks found, where answers lie."""
 
+import dataclasses
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +15,8 @@ from realm_jax.data.closed_book import closed_book_batch
 from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import Example, Lengths
 from realm_jax.data.featurize import Ragged, joint_inputs
-from realm_jax.index.retriever import Retriever
-from realm_jax.train.session import BatchSource
-from realm_jax.train.state import TrainState
+from realm_jax.index.retriever import Retriever, Search
+from realm_jax.train.pipeline import BatchSource
 from realm_jax.types import (
   NULL_BLOCK_ID,
   Array,
@@ -91,6 +93,23 @@ def read_inputs(
   return joint, block_mask.astype(np.int32)
 
 
+@dataclasses.dataclass
+class _Begun:
+  """A batch whose blocks are being searched for.
+
+  Attributes:
+    examples: rows of QAExamples.
+    question: [batch, query_len] TextInputs.
+    search: that was sent off; None once block_ids are there.
+    block_ids: [batch, beam_size] int32, what was found.
+  """
+
+  examples: Example
+  question: TextInputs
+  search: Search | None = None
+  block_ids: np.ndarray | None = None
+
+
 class QASource(BatchSource):
   """The batches of a fine-tuning run. The index is frozen."""
 
@@ -118,16 +137,35 @@ class QASource(BatchSource):
     self._num_read = num_read
     self._answers = answers
 
-  def next_batch(self, state: TrainState) -> tuple[QABatch, dict[str, float]]:
-    """Searches with current parameters."""
+  def begin(self, step: int, params: Any) -> _Begun:
+    """Draws questions, and sends off the search for their blocks."""
+    del step
+    begun = self._draw()
+    begun.search = self._retriever.begin(
+      params, begun.question, self._beam_size
+    )
+    return begun
+
+  def _draw(self) -> _Begun:
     examples = next(self._batches)
-    retriever = self._retriever
-    corpus = retriever.corpus
-    question = retriever.query_inputs(
+    question = self._retriever.query_inputs(
       Ragged(examples['question_ids'], examples['question_lens'])
     )
-    found = retriever.retrieve(state.params, question, self._beam_size)
-    blocks = corpus.gather(found.block_ids)
+    return _Begun(examples, question)
+
+  def finish(self, begun: _Begun) -> tuple[QABatch, dict[str, float]]:
+    """Waits for what was found, and looks for answers in it."""
+    start = time.perf_counter()
+    if begun.search is not None:
+      begun.block_ids = self._retriever.finish(begun.search).block_ids
+      begun.search = None
+    block_ids = begun.block_ids
+    assert block_ids is not None
+    retrieve_seconds = time.perf_counter() - start
+    examples, question = begun.examples, begun.question
+    retriever = self._retriever
+    corpus = retriever.corpus
+    blocks = corpus.gather(block_ids)
     if self._answers is None:
       has_answer = blocks_with_answer(
         blocks.body_ids,
@@ -137,24 +175,41 @@ class QASource(BatchSource):
       )
     else:
       answers = [self._answers[row] for row in examples['row']]
-      has_answer = blocks_with_answer_text(corpus, found.block_ids, answers)
+      has_answer = blocks_with_answer_text(corpus, block_ids, answers)
     read = BlockTokens(*(array[:, : self._num_read] for array in blocks))
     joint, block_mask = read_inputs(examples, read, corpus, retriever.lengths)
     batch = QABatch(
       question=question,
-      beam_embeds=retriever.index.embeds(found.block_ids),
-      beam_mask=(found.block_ids >= 0).astype(np.int32),
+      beam_embeds=retriever.index.embeds(block_ids),
+      beam_mask=(block_ids >= 0).astype(np.int32),
       beam_has_answer=has_answer,
       joint=joint,
       block_mask=block_mask,
       answer_ids=examples['answer_ids'],
       answer_lens=examples['answer_lens'],
     )
-    return batch, {'tokens': int(joint.mask.sum())}
+    return batch, {
+      'tokens': int(joint.mask.sum()),
+      'retrieve_seconds': retrieve_seconds,
+    }
+
+  def remember(self, begun: _Begun) -> dict[str, Any]:
+    """What was found."""
+    assert begun.block_ids is not None
+    return {'block_ids': begun.block_ids.tolist()}
+
+  def recall(self, step: int, remembered: dict[str, Any]) -> _Begun:
+    """Draws the questions again, with what was found for them."""
+    del step
+    begun = self._draw()
+    begun.block_ids = np.array(remembered['block_ids'], np.int32)
+    return begun
 
 
 class ClosedBookSource(BatchSource):
   """Questions without documents."""
+
+  uses_params = False
 
   def __init__(self, batches: Batches, corpus: Corpus, lengths: Lengths):
     """Keeps its arguments; batches are of QAExamples."""
@@ -162,12 +217,12 @@ class ClosedBookSource(BatchSource):
     self._corpus = corpus
     self._lengths = lengths
 
-  def next_batch(
-    self, state: TrainState
-  ) -> tuple[PretrainBatch, dict[str, float]]:
-    """The next questions as blanks."""
-    del state
-    batch = closed_book_batch(
-      next(self._batches), self._corpus.wordpiece, self._lengths
-    )
+  def begin(self, step: int, params: Any) -> Example:
+    """Draws questions."""
+    del step, params
+    return next(self._batches)
+
+  def finish(self, begun: Example) -> tuple[PretrainBatch, dict[str, float]]:
+    """Questions as blanks."""
+    batch = closed_book_batch(begun, self._corpus.wordpiece, self._lengths)
     return batch, {'tokens': int(batch.joint.mask.sum())}

@@ -130,7 +130,7 @@ def trainer_sentences(corpus, name, num_epochs):
 
 def ict_batch(corpus, examples):
   source = IctSource(iter([examples]), corpus, FULL, 0, SEED)
-  batch, _ = source.next_batch(SimpleNamespace(step=0))
+  batch, _ = source.next_batch(SimpleNamespace(step=0, params=None))
   return batch
 
 

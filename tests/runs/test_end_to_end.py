@@ -38,7 +38,10 @@ def config() -> QuickstartConfig:
     ict=IctConfig(batch_size=5, reader_batch_size=3),
     ict_loop=loop,
     pretrain=PretrainConfig(
-      batch_size=4, num_candidates=3, refresh_every=4, probe_every=4
+      batch_size=4,
+      num_candidates=3,
+      refresh='synchronous(every=4)',
+      probe_every=4,
     ),
     pretrain_loop=loop,
     finetune=FinetuneConfig(batch_size=3, beam_size=7, num_read=2),

@@ -138,7 +138,9 @@ def test_memory_of_state_is_four_bytes_a_number():
 
 
 def test_the_run_is_its_steps_and_its_refreshes():
-  config = PretrainConfig(batch_size=4, num_candidates=3, refresh_every=4)
+  config = PretrainConfig(
+    batch_size=4, num_candidates=3, refresh='synchronous(every=4)'
+  )
   run = planned(config=config, loop=LoopConfig(num_steps=11))['run']
   # Before the first step, after 4 and 8, and after the last.
   assert run['num_refreshes'] == 4
@@ -146,7 +148,7 @@ def test_the_run_is_its_steps_and_its_refreshes():
     11 * (run['step_seconds'] + run['retrieve_seconds'])
     + 4 * run['refresh_seconds']
   )
-  never = PretrainConfig(batch_size=4, num_candidates=3, refresh_every=0)
+  never = PretrainConfig(batch_size=4, num_candidates=3, refresh='off')
   assert planned(config=never)['run']['num_refreshes'] == 1
 
 

@@ -50,7 +50,7 @@ cli.run = lambda: pretrain(
   corpus, out, start, probe_questions=questions, **tiny.PRETRAIN)
 cli.main()
 """
-NEXT_BATCH = 'realm_jax.train.pretrain_source.PretrainSource.next_batch'
+NEXT_BATCH = 'realm_jax.train.pretrain_source.PretrainSource.begin'
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_without_refreshing_the_first_index_stays(
   settings = {
     **tiny.PRETRAIN,
     'config': dataclasses.replace(
-      tiny.PRETRAIN['config'], refresh_every=0, train_retriever=False
+      tiny.PRETRAIN['config'], refresh='off', train_retriever=False
     ),
     'loop': dataclasses.replace(tiny.PRETRAIN['loop'], num_steps=3),
   }

@@ -4,11 +4,13 @@ import os
 import signal
 import threading
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 from realm_jax.errors import UserError
 from realm_jax.train.loop import Event, Interrupted, LoopConfig, train
+from realm_jax.train.pipeline import BatchSource, Pipeline
 from realm_jax.train.state import TrainState
 
 
@@ -31,7 +33,7 @@ class FakeReporter:
     pass
 
 
-class Run:
+class Run(BatchSource):
   """What train is called with, and what it did."""
 
   def __init__(
@@ -48,11 +50,23 @@ class Run:
     self.batches = first_step
     self.on_batch = lambda number: None
 
-  def next_batch(self, state):
+  def begin(self, step, params):
+    assert step == self.batches
     self.batches += 1
-    self.order.append(f'batch {self.batches}')
-    self.on_batch(self.batches)
-    return self.batches, {'index_age': 5.0}
+    self.order.append(f'begin {self.batches}')
+    return self.batches, float(params['w'])
+
+  def finish(self, begun):
+    number, w = begun
+    self.order.append(f'finish {number}')
+    self.on_batch(number)
+    return number, {'begun_with': w}
+
+  def data_position(self):
+    return self.batches
+
+  def remember(self, begun):
+    return {'w': begun[1]}
 
   def step(self, state, batch, rng):
     del rng
@@ -70,11 +84,15 @@ class Run:
     return train(
       self.state,
       self.step,
-      self.next_batch,
+      Pipeline(
+        self,
+        self.config.num_steps,
+        self.config.retrieve_ahead,
+        lambda batch: batch,
+      ),
       self.config,
       self.checkpoints,
       self.reporter,
-      lambda: {'batches': self.batches},
       self.events,
       lambda: self.order.append('after save'),
     )
@@ -85,13 +103,12 @@ def test_all_steps_are_done_logged_and_saved():
   state = run()
   assert int(state.step) == 7
   assert float(state.params['w']) == sum(range(1, 8))
-  assert run.checkpoints.saved == [(n, {'batches': n}) for n in (3, 6, 7)]
+  assert run.checkpoints.saved == [(n, {'data': n}) for n in (3, 6, 7)]
   assert [step for step, _ in run.reporter.reports] == [2, 4, 6]
-  assert run.reporter.reports[0][1] == {
-    'loss': 2.0,
-    'gradient_norm': 0.5,
-    'index_age': 5.0,
-  }
+  first = run.reporter.reports[0][1]
+  assert (first['loss'], first['gradient_norm']) == (2.0, 0.5)
+  assert first['begun_with'] == 1  # the parameters that the batch trains
+  assert first['gather_seconds'] >= 0 <= first['wait_seconds']
   assert run.order.count('after save') == 3
 
 
@@ -123,7 +140,7 @@ def test_events_do_not_see_a_state_that_diverged():
   seen = []
   run = Run(
     norms={4: float('inf')},
-    events=[Event(4, lambda s: seen.append(int(s.step)) or {})],
+    events=[Event(4, lambda step, params: seen.append(step) or {})],
   )
   with pytest.raises(
     FloatingPointError, match='gradient norm of step 4 is inf'
@@ -136,8 +153,8 @@ def test_events_happen_at_the_start_when_due_and_at_the_end():
   seen = []
 
   def action(name):
-    def act(state):
-      seen.append((name, int(state.step), float(state.params['w'])))
+    def act(step, params):
+      seen.append((name, step, float(params['w'])))
       return {name: 1.0} if name == 'probe' else {}
 
     return act
@@ -159,7 +176,7 @@ def test_events_happen_at_the_start_when_due_and_at_the_end():
 
 def test_events_precede_the_checkpoint_of_their_step():
   order = []
-  run = Run(events=[Event(3, lambda state: order.append('event') or {})])
+  run = Run(events=[Event(3, lambda step, params: order.append('event') or {})])
   save = run.checkpoints.save
   run.checkpoints.save = lambda state, host: (
     order.append('save'),
@@ -172,12 +189,13 @@ def test_events_precede_the_checkpoint_of_their_step():
 def test_on_resuming_nothing_happens_twice():
   seen = []
   run = Run(
-    first_step=3, events=[Event(3, lambda s: seen.append(int(s.step)) or {})]
+    first_step=3,
+    events=[Event(3, lambda step, params: seen.append(step) or {})],
   )
   run()
   assert seen == [6, 7]
   assert [step for step, _ in run.checkpoints.saved] == [6, 7]
-  assert run.order[0] == 'batch 4'
+  assert run.order[0] == 'begin 4'
 
 
 def test_a_run_that_is_at_its_end_does_nothing():
@@ -194,7 +212,7 @@ def test_a_signal_ends_the_run_after_its_step_and_saves(number):
   run.on_batch = lambda batch: batch == 5 and os.kill(os.getpid(), number)
   with pytest.raises(Interrupted, match='Stopped after 5 steps'):
     run()
-  assert run.checkpoints.saved == [(3, {'batches': 3}), (5, {'batches': 5})]
+  assert run.checkpoints.saved == [(3, {'data': 3}), (5, {'data': 5})]
   assert signal.getsignal(number) == before
 
 
@@ -223,7 +241,94 @@ def test_a_run_in_another_thread_needs_no_signals():
   assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_a_batch_is_begun_before_the_step_and_finished_behind_it():
+  run = Run(retrieve_ahead=1, num_steps=4)
+  state = run()
+  assert float(state.params['w']) == sum(range(1, 5))
+  assert [action for action in run.order if action != 'after save'] == [
+    *('begin 1', 'finish 1'),  # nothing to do meanwhile
+    *('begin 2', 'step 1', 'finish 2'),
+    *('begin 3', 'step 2', 'finish 3'),
+    *('begin 4', 'step 3', 'finish 4'),
+    'step 4',
+  ]
+  # Batch 4 with the parameters of batch 3: those after two steps.
+  (_, fourth) = run.reporter.reports[-1]
+  assert fourth['begun_with'] == 1 + 2
+
+
+def test_a_batch_made_ahead_is_saved_as_not_yet_drawn():
+  run = Run(retrieve_ahead=1)
+  run()
+  assert run.checkpoints.saved == [
+    (3, {'data': 3, 'ahead': {'w': 3.0}}),
+    (6, {'data': 6, 'ahead': {'w': 15.0}}),
+    (7, {'data': 7}),
+  ]
+
+
+def test_what_needs_no_parameters_is_made_ahead_in_any_case():
+  run = Run(retrieve_ahead=0, num_steps=2)
+  run.uses_params = False
+  run()
+  assert run.order[:4] == ['begin 1', 'finish 1', 'begin 2', 'step 1']
+
+
+def test_an_event_that_is_not_checked_waits_for_no_step():
+  seen = []
+
+  def action(name):
+    return lambda step, params: seen.append((name, step)) or {}
+
+  run = Run(
+    norms={2: float('nan')},
+    events=[
+      Event(1, action('sent'), checked=False),
+      Event(1, action('checked')),
+    ],
+  )
+  with pytest.raises(FloatingPointError):
+    run()
+  assert seen == [
+    *(('sent', 0), ('checked', 0), ('sent', 1), ('checked', 1)),
+    ('sent', 2),
+  ]
+
+
+def test_an_event_that_is_of_no_use_at_the_end_is_left_out():
+  seen = []
+  run = Run(
+    num_steps=4,
+    events=[Event(2, lambda step, params: seen.append(step) or {}, False)],
+  )
+  run()
+  assert seen == [0, 2]
+
+
+def test_more_than_one_batch_ahead_is_refused():
+  with pytest.raises(UserError, match=r'retrieve_ahead is 2, expected 0 or 1'):
+    LoopConfig(retrieve_ahead=2)
+
+
 @pytest.mark.parametrize('name', ['num_steps', 'log_every', 'checkpoint_every'])
 def test_counts_below_one_are_refused(name):
   with pytest.raises(UserError, match=rf'LoopConfig\.{name} is 0'):
     LoopConfig(**{name: 0})
+
+
+class KeepsRng(Run):
+  def step(self, state, batch, rng):
+    self.rng = rng
+    return super().step(state, batch, rng)
+
+
+@pytest.mark.parametrize('name', ['threefry2x32', 'rbg'])
+def test_dropout_draws_with_the_generator_that_is_asked_for(name):
+  run = KeepsRng(num_steps=1, dropout_rng=name)
+  run()
+  assert str(jax.random.key_impl(run.rng)) == name
+
+
+def test_an_unknown_generator_is_refused():
+  with pytest.raises(UserError, match=r"dropout_rng is 'mt', expected one of"):
+    LoopConfig(dropout_rng='mt')

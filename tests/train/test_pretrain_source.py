@@ -1,5 +1,7 @@
 """What a pre-training step is given: candidates, index, position."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ from realm_jax.index.candidates import Candidates
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params
+from realm_jax.refresh.schedule import Synchronous
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.refresh.synchronous import SynchronousRefresher
+from realm_jax.train.pipeline import Pipeline
 from realm_jax.train.pretrain_source import PretrainSource, retrieval_spread
-from realm_jax.train.run_folder import RunFolder
 from realm_jax.train.state import TrainState
 
 BATCH, NUM_CANDIDATES = 3, 5
@@ -39,9 +43,13 @@ def setup(tmp_path_factory):
 
   def make_source(out, drop_near_duplicates=False, level_null=False):
     lengths = tiny.LENGTHS
+    out.mkdir(exist_ok=True)
     retriever = Retriever(embed_queries, corpus, lengths)
+    snapshots = SnapshotMaker(embed_documents, corpus, lengths)
+    refresher = SynchronousRefresher(
+      Synchronous(4), out, retriever, snapshots, 'synchronous(every=4)'
+    )
     return PretrainSource(
-      RunFolder(out, 'pretrain', model, corpus, {}),
       Batches(
         np.flatnonzero(corpus.sentences.num_spans),
         MaskedSentences(corpus, 'salient_span', lengths),
@@ -49,7 +57,8 @@ def setup(tmp_path_factory):
         seed=0,
       ),
       retriever,
-      SnapshotMaker(embed_documents, corpus, lengths),
+      refresher,
+      snapshots,
       NUM_CANDIDATES,
       drop_near_duplicates,
       level_null,
@@ -127,12 +136,14 @@ def test_a_refresh_replaces_the_index_once(setup, tmp_path):
   source = make_source(tmp_path)
   source.start(params)
   source.next_batch(state(params))
-  assert source.refresh(state(params)) == {}  # nothing has changed since
+  refresh = source.events()[-1].action
+  assert refresh(0, params) == {}  # nothing has changed since
   other = jax.tree.map(lambda array: -array, params)
-  metrics = source.refresh(state(other, 9))
+  metrics = refresh(9, other)
   assert metrics['refresh_age'] == 9
   assert 0 <= metrics['index_overlap'] <= 1
-  assert source.position()['index_step'] == 9
+  assert metrics['refresh_wait_seconds'] >= metrics['refresh_seconds'] > 0
+  assert source.position(9)['index_step'] == 9
   _, metrics = source.next_batch(state(other, 11))
   assert metrics['index_age'] == 2
 
@@ -143,11 +154,11 @@ def test_a_position_brings_back_data_and_index(setup, tmp_path):
   source = make_source(tmp_path)
   source.start(params)
   source.next_batch(state(params))
-  source.refresh(state(other, 4))
-  position = source.position()
+  source.events()[-1].action(4, other)
+  position = Pipeline(source, 11).position(4)
   expected = [source.next_batch(state(other, 4))[0] for _ in range(3)]
   resumed = make_source(tmp_path)
-  resumed.seek(position)
+  resumed.resume(position, 4, other)
   for batch in expected:
     jax.tree.map(
       np.testing.assert_array_equal,
@@ -156,6 +167,28 @@ def test_a_position_brings_back_data_and_index(setup, tmp_path):
     )
   source.prune(position)
   assert [p.name for p in (tmp_path / 'snapshots').iterdir()] == ['00000004']
+
+
+def test_a_batch_ahead_is_made_again_without_another_search(setup, tmp_path):
+  _, params, make_source = setup
+  other = jax.tree.map(lambda array: -array, params)
+  source = make_source(tmp_path)
+  source.start(params)
+  pipeline = Pipeline(source, 11, retrieve_ahead=1)
+  pipeline.take(0, params)
+  pipeline.begin(1, params)
+  pipeline.finish()
+  position = json.loads(json.dumps(pipeline.position(1)))
+  resumed = make_source(tmp_path)
+  again = Pipeline(resumed, 11, retrieve_ahead=1)
+  again.resume(position, 1, other)
+  for _ in range(2):  # the batch ahead, and one that is begun after it
+    (expected, measured), (actual, figures) = (
+      which.take(1, other) for which in (pipeline, again)
+    )
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    for name in measured.keys() - {'retrieve_seconds', 'gather_seconds'}:
+      assert figures[name] == measured[name], name
 
 
 def test_a_levelled_null_document_scores_like_what_is_found(setup, tmp_path):
@@ -191,7 +224,7 @@ def test_a_levelled_null_document_scores_like_what_is_found(setup, tmp_path):
   levelled = (query @ null.T).mean() + after.null_bias
   np.testing.assert_allclose(levelled, best.mean(), atol=1e-4)
   other = make_source(tmp_path / 'level')
-  other.seek(level.position())
+  other.resume(Pipeline(level, 11).position(0), 0, params)
   assert other.next_batch(state(params))[0].null_bias == after.null_bias
 
 

@@ -8,11 +8,21 @@ import pytest
 from realm_jax.train import session
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
+from realm_jax.train.pipeline import BatchSource
 
 
-class Source(session.BatchSource):
-  def next_batch(self, state):
+class Source(BatchSource):
+  def begin(self, step, params):
     raise ValueError('no such batch')
+
+  def finish(self, begun):
+    raise AssertionError
+
+  def close(self):
+    closed.append('Source')
+
+
+closed = []
 
 
 def cannot_make_step(transformation):
@@ -29,7 +39,7 @@ def cannot_make_step(transformation):
 def test_a_stage_that_fails_leaves_nothing_open(
   tmp_path, monkeypatch, make_step, message
 ):
-  closed = []
+  closed.clear()
   for name in ('Checkpoints', 'Reporter'):
     kind = getattr(session, name)
 
@@ -47,4 +57,4 @@ def test_a_stage_that_fails_leaves_nothing_open(
       Source(None),
       LoopConfig(num_steps=5),
     )
-  assert closed == ['Reporter', 'Checkpoints']
+  assert closed == ['Reporter', 'Checkpoints', 'Source']

@@ -307,13 +307,13 @@ def test_a_run_killed_on_two_devices_goes_on_on_four(
       **tiny.PRETRAIN,
     )
 
-  next_batch = PretrainSource.next_batch
+  begin = PretrainSource.begin
   make_index, index_meshes = IndexConfig.make, []
 
-  def killed_at_5(source, state):
-    if int(state.step) == 5:
+  def killed_at_5(source, step, params):
+    if step == 5:
       raise Killed
-    return next_batch(source, state)
+    return begin(source, step, params)
 
   def make(config, snapshot, mesh=None):
     index_meshes.append(dict(mesh.shape))
@@ -321,7 +321,7 @@ def test_a_run_killed_on_two_devices_goes_on_on_four(
 
   monkeypatch.setattr(IndexConfig, 'make', make)
   with monkeypatch.context() as patch, pytest.raises(Killed):
-    patch.setattr(PretrainSource, 'next_batch', killed_at_5)
+    patch.setattr(PretrainSource, 'begin', killed_at_5)
     run(MeshConfig(2))
   assert Checkpoints(tmp_path / 'run' / 'checkpoints').latest_step() == 3
   run(MeshConfig(2, 2, 'tensor'))

@@ -1,0 +1,110 @@
+"""A schedule -> the refresher that keeps it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+
+from realm_jax.errors import UserError
+from realm_jax.index.retriever import Retriever
+from realm_jax.models.realm import RealmConfig
+from realm_jax.refresh.refresher import Refresher
+from realm_jax.refresh.rolling import RollingRefresher
+from realm_jax.refresh.schedule import (
+  Rolling,
+  SecondMesh,
+  SeparateProcess,
+  Synchronous,
+  parse_schedule,
+)
+from realm_jax.refresh.second_mesh import SecondMeshRefresher, set_aside
+from realm_jax.refresh.separate_process import SeparateProcessRefresher
+from realm_jax.refresh.served import Served, ServedLog
+from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.refresh.synchronous import SynchronousRefresher
+
+
+def schedule_of_replay(lines: Sequence[Served]) -> str:
+  """How a run must refresh that follows the log of another.
+
+  Rolling is the same whenever it is done; of all else the log says enough.
+  """
+  refresh = lines[0].refresh or 'off'
+  return refresh if isinstance(parse_schedule(refresh), Rolling) else 'off'
+
+
+def divide_devices(
+  refresh: str,
+) -> tuple[list[jax.Device], list[jax.Device]]:
+  """The devices that train, and those that a schedule sets aside.
+
+  Raises:
+    UserError: none would be left to train.
+  """
+  schedule = parse_schedule(refresh)
+  if isinstance(schedule, SecondMesh):
+    return set_aside(schedule)
+  return jax.devices(), []
+
+
+def make_refresher(
+  refresh: str,
+  folder: Path,
+  model: RealmConfig,
+  retriever: Retriever,
+  snapshots: SnapshotMaker,
+  embed_documents: Callable,
+  *,
+  num_devices: int = 1,
+  builders: Sequence[jax.Device] = (),
+  seed: int = 0,
+  replay: Sequence[Served] | None = None,
+  warn: Callable[[str], None] = print,
+) -> Refresher:
+  """Makes the refresher of a run.
+
+  Args:
+    refresh: a schedule; see refresh.schedule.
+    folder: of the run.
+    model: what is trained.
+    retriever: whose index is refreshed.
+    snapshots: makes the snapshots that training waits for.
+    embed_documents: what it makes them with.
+    num_devices: that train.
+    builders: those that second_mesh has set aside.
+    seed: of the order in which rolling goes through the corpus.
+    replay: the log of another run to follow, in place of `refresh`.
+    warn: says something to the user.
+
+  Raises:
+    UserError: this index cannot be refreshed so.
+  """
+  if replay is not None:
+    log = ServedLog(folder)
+    if not log.lines:
+      log.copy(list(replay))
+    refresh = schedule_of_replay(replay)
+  schedule = parse_schedule(refresh)
+  common = folder, retriever, snapshots, refresh, warn
+  match schedule:
+    case Synchronous():
+      return SynchronousRefresher(schedule, *common)
+    case Rolling():
+      return RollingRefresher(
+        schedule, embed_documents, *common, seed=seed, num_devices=num_devices
+      )
+    case SecondMesh():
+      return SecondMeshRefresher(schedule, list(builders), model, *common)
+    case SeparateProcess():
+      return SeparateProcessRefresher(schedule, *common)
+  return Refresher(*common)
+
+
+def check_index(refresh: str, kind: str) -> None:
+  """Raises UserError if an index of a kind cannot be refreshed so."""
+  if isinstance(parse_schedule(refresh), Rolling) and kind != 'exact':
+    raise UserError(
+      f'The refresh {refresh!r} changes rows in place, but IndexConfig.kind '
+      f'is {kind!r}, whose partitions are made of all rows at once. Take '
+      "IndexConfig.kind 'exact', or synchronous(every=...)."
+    )

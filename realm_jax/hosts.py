@@ -216,6 +216,16 @@ def by_first(function: Callable[[], Any]) -> Any:
   return answer['value']
 
 
+def as_numpy(array: Any) -> np.ndarray:
+  """A whole array, also of one that lies on devices of other processes too.
+
+  All processes do this together.
+  """
+  if isinstance(array, jax.Array) and not array.is_fully_addressable:
+    return multihost_utils.process_allgather(array, tiled=True)
+  return np.asarray(array)
+
+
 def check_same(
   what: str, settings: dict[str, Any], ignored: tuple[str, ...] = ()
 ) -> None:

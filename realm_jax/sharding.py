@@ -233,12 +233,12 @@ class Layout:
     """A batch of which each process has its own rows, on the mesh.
 
     Args:
-      batch: a tree of numpy arrays with the rows of own_rows, and of arrays
-        that are on devices already, of all rows.
+      batch: a tree of numpy arrays with the rows that OwnRows says, and of
+        arrays that are on devices already, of all rows.
       axes: of the mesh, over which the first axis of each array is spread;
         fewer, from the front, where they do not divide it. An array of one row,
-        such as the null document, is whole everywhere; of several processes
-        each has it whole, and place_whole takes it first.
+        such as the null document, is whole everywhere; several processes have
+        it through OwnRows.whole.
 
     Raises:
       ValueError: of several processes, this one has rows that its devices do
@@ -275,13 +275,6 @@ class Layout:
 
     return jax.tree.map(put, batch)
 
-  def replicate(self, batch: Any) -> Any:
-    """What place gives, with all rows on every device; nothing is waited for.
-
-    numpy then has all rows on every process.
-    """
-    return jax.device_put(batch, self.whole)
-
   def _put_whole(self, array: np.ndarray, axes: tuple[str, ...]) -> jax.Array:
     return jax.make_array_from_callback(
       array.shape, self._rows(array.shape, axes), lambda part: array[part]
@@ -304,24 +297,57 @@ class Layout:
     return math.prod(own[axis] for axis in axes)
 
 
-def own_rows(layout: Layout | None, batch_size: int) -> np.ndarray:
-  """Which rows of a batch this process makes, for Layout.place.
+class OwnRows:
+  """The rows of a batch that this process makes; of one process all of them.
 
-  Args:
-    layout: None, for one device, takes all.
-    batch_size: of the whole batch; a multiple of the parts it lies in.
-
-  Returns:
-    [num_rows] int, ascending. Of one process all; of several those that its
-    devices need, which others may need as well.
+  Attributes:
+    batch_size: rows in all.
+    numbers: [num_rows] int, ascending. Of several processes these are the rows
+      that its devices need, which those of others may need as well.
   """
-  if layout is None:
-    return np.arange(batch_size)
-  sharding = NamedSharding(layout.mesh, P(DATA))
-  parts = sharding.addressable_devices_indices_map((batch_size,)).values()
-  return np.unique(
-    np.concatenate([np.arange(batch_size)[part] for part in parts])
-  )
+
+  def __init__(self, layout: Layout | None, batch_size: int):
+    """Finds out which.
+
+    Args:
+      layout: of the batch over a mesh; None for one device.
+      batch_size: rows in all; a multiple of the parts that they lie in.
+    """
+    self._layout = layout
+    self.batch_size = batch_size
+    self.numbers = np.arange(batch_size)
+    if layout is not None:
+      sharding = NamedSharding(layout.mesh, P(DATA))
+      parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+      self.numbers = np.unique(
+        np.concatenate([self.numbers[part] for part in parts])
+      )
+    self._are_all = len(self.numbers) == batch_size
+
+  def of(self, batch: Any) -> Any:
+    """Own rows of a tree of arrays that have all of them."""
+    return jax.tree.map(lambda array: array[self.numbers], batch)
+
+  def place(self, batch: Any) -> Any:
+    """Own rows -> what a function of jit_spread takes for the whole batch."""
+    if self._are_all or self._layout is None:
+      return batch
+    return self._layout.place(batch)
+
+  def share(self, batch: Any) -> Any:
+    """Own rows -> all rows, in each process; small arrays, such as lengths.
+
+    All processes do this together. Nothing is waited for until numpy reads it.
+    """
+    if self._are_all or self._layout is None:
+      return batch
+    return jax.device_put(self._layout.place(batch), self._layout.whole)
+
+  def whole(self, batch: Any) -> Any:
+    """What is no row, such as the null document -> what Layout.place takes."""
+    if self._are_all or self._layout is None:
+      return batch
+    return self._layout.place_whole(batch, ())
 
 
 def make_layout(

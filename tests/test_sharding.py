@@ -20,11 +20,11 @@ from realm_jax.runs.pretrain import PretrainConfig, pretrain
 from realm_jax.sharding import (
   RULES,
   MeshConfig,
+  OwnRows,
   check_batch,
   jit_spread,
   make_layout,
   make_mesh,
-  own_rows,
   partition,
 )
 from realm_jax.train.state import TrainState, create_state
@@ -180,14 +180,13 @@ def test_a_batch_is_spread_over_data_and_a_single_row_is_not(layout):
   assert everywhere['query'].sharding.spec == P(('data',))  # 6 of 4
 
 
-def test_a_process_makes_the_rows_that_its_devices_need(layout):
-  # of one process all; see tests/runs/test_hosts.py for several
-  assert own_rows(None, 3).tolist() == [0, 1, 2]
-  assert own_rows(layout, 6).tolist() == [0, 1, 2, 3, 4, 5]
-  rows = np.arange(8.0).reshape(4, 2)
-  whole = layout.replicate(layout.place(rows))
-  assert whole.sharding == layout.whole
-  np.testing.assert_array_equal(whole, rows)
+def test_one_process_makes_all_rows(layout):
+  # tests/runs/test_hosts.py has several
+  rows = {'a': np.arange(12.0).reshape(6, 2)}
+  for own in (OwnRows(None, 6), OwnRows(layout, 6)):
+    assert own.numbers.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(own.of(rows)['a'], rows['a'])
+    assert own.place(rows) is own.share(rows) is own.whole(rows) is rows
 
 
 def test_what_is_no_step_has_whole_parameters_and_spreads_its_batch(layout):

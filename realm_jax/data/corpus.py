@@ -157,7 +157,12 @@ class Corpus:
   def block_lens(self) -> np.ndarray:
     """[num_blocks] int32; [CLS] title [SEP] body [SEP], in wordpieces."""
     titles = self._shards.lengths('title_token_ids')
-    return 3 + titles + self._shards.lengths('token_ids')
+    return 3 + titles + self.body_lens
+
+  @cached_property
+  def body_lens(self) -> np.ndarray:
+    """[num_blocks] int32; of the body alone, in wordpieces."""
+    return self._shards.lengths('token_ids')
 
   def gather(self, block_ids: np.ndarray) -> BlockTokens:
     """Wordpieces of any blocks, straight from the mapped files.

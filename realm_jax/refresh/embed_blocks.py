@@ -2,23 +2,41 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from realm_jax.data.corpus import Corpus
+from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import bucket_len, document_inputs
+from realm_jax.data.wordpiece import WordPiece
 from realm_jax.index.snapshot import Snapshot
 from realm_jax.refresh.parts import Parts
 from realm_jax.refresh.reuse import array_fingerprint, params_fingerprint
 from realm_jax.refresh.throughput import Throughput
-from realm_jax.sharding import Layout
+from realm_jax.sharding import Layout, OwnRows
 from realm_jax.types import NULL_BLOCK_ID, TextInputs
 
 # Blocks that a device embeds at a time.
 _BATCH_SIZE = 128
+
+
+class Blocks(Protocol):
+  """What can be embedded: a Corpus, or part of what that has."""
+
+  num_blocks: int
+
+  @property
+  def block_lens(self) -> np.ndarray:
+    """[num_blocks] int32, in wordpieces, special tokens included."""
+
+  @property
+  def wordpiece(self) -> WordPiece:
+    """Has the special tokens."""
+
+  def gather(self, block_ids: np.ndarray) -> BlockTokens:
+    """Wordpieces of blocks: see Corpus.gather."""
 
 
 def _batch_size(num_blocks: int, layout: Layout | None) -> int:
@@ -66,42 +84,33 @@ def embed_blocks(
     KeyboardInterrupt: as it came; what was embedded has been kept.
   """
   fingerprint = params_fingerprint(params)
-  size = _batch_size(corpus.num_blocks, layout)
-  table = _Table(corpus, known)
+  table = BlockTable(corpus, known)
   parts = None
   if parts_folder is not None:
-    origin = _origin(fingerprint, corpus, lengths, size, table.order, layout)
+    origin = _origin(fingerprint, corpus, lengths, table.order, layout)
     parts = Parts(parts_folder, origin)
     for rows in parts.read():
       table.add(rows)
-  if layout is not None:
-    params = jax.device_put(params, layout.whole)  # gathered once
-  dispatched = None
   try:
-    for start in range(table.num_done, len(table.order), size):
-      block_ids = table.order[start : start + size]
-      inputs = _inputs(corpus, block_ids, lengths, size)
-      # Dispatched, not waited for: the host keeps the last batch and gathers
-      # the next one meanwhile.
-      embeds = embed(params, inputs)
-      if throughput is not None:
-        throughput.add(len(block_ids), inputs)
-      if dispatched is not None:
-        table.add(dispatched)
-        if parts and parts.is_due():
-          parts.write(table.done_since(parts.num_rows))
-      dispatched = embeds
-      on_progress(table.num_known + start + len(block_ids))
+    fill_table(
+      table,
+      embed,
+      params,
+      corpus,
+      lengths,
+      on_progress=on_progress,
+      layout=layout,
+      parts=parts,
+      throughput=throughput,
+    )
   except KeyboardInterrupt:
     if parts and table.num_done > parts.num_rows:
       parts.write(table.done_since(parts.num_rows))
     raise
-  if dispatched is not None:
-    table.add(dispatched)
   return Snapshot(table.embeds(), index_step, corpus.fingerprint, fingerprint)
 
 
-class _Table:
+class BlockTable:
   """Block embeddings, filled in the order in which they are made.
 
   Attributes:
@@ -111,8 +120,11 @@ class _Table:
   """
 
   def __init__(
-    self, corpus: Corpus, known: tuple[np.ndarray, np.ndarray] | None
+    self,
+    corpus: Blocks,
+    known: tuple[np.ndarray, np.ndarray] | None = None,
   ):
+    """Arguments as embed_blocks has them."""
     self._num_blocks = corpus.num_blocks
     self._embeds: np.ndarray | None = None
     is_known = np.zeros(self._num_blocks, bool)
@@ -143,27 +155,75 @@ class _Table:
     return self._embeds
 
 
+def fill_table(
+  table: BlockTable,
+  embed: Callable,
+  params: Any,
+  corpus: Blocks,
+  lengths: Lengths,
+  *,
+  on_progress: Callable[[int], None] = lambda num_done: None,
+  layout: Layout | None = None,
+  parts: Parts | None = None,
+  throughput: Throughput | None = None,
+) -> None:
+  """Embeds what a table lacks; arguments as embed_blocks has them.
+
+  Args:
+    table: rows are added to.
+    embed: of documents.
+    params: of the model.
+    corpus: the table's.
+    lengths: document_len and multiple are used.
+    on_progress: called with the number of blocks done so far.
+    layout: that embed was made with.
+    parts: where rows are kept while it takes long.
+    throughput: counts what is embedded.
+  """
+  if layout is not None:
+    params = jax.device_put(params, layout.whole)  # gathered once
+  size = _batch_size(corpus.num_blocks, layout)
+  rows = OwnRows(layout, size)
+  dispatched = None
+  for start in range(table.num_done, len(table.order), size):
+    block_ids = table.order[start : start + size]
+    inputs = _inputs(corpus, block_ids, lengths, rows)
+    # Dispatched, not waited for: the host keeps the last batch and gathers the
+    # next one meanwhile.
+    embeds = embed(params, rows.place(inputs))
+    if throughput is not None:
+      block_lens = corpus.block_lens[block_ids]
+      throughput.add(block_lens, size, inputs.mask.shape[1])
+    if dispatched is not None:
+      table.add(dispatched)
+      if parts is not None and parts.is_due():
+        parts.write(table.done_since(parts.num_rows))
+    dispatched = embeds
+    on_progress(table.num_known + start + len(block_ids))
+  if dispatched is not None:
+    table.add(dispatched)
+
+
 def _inputs(
-  corpus: Corpus, block_ids: np.ndarray, lengths: Lengths, size: int
+  corpus: Blocks, block_ids: np.ndarray, lengths: Lengths, rows: OwnRows
 ) -> TextInputs:
-  """[size, length] inputs of some blocks.
+  """[num_rows, length] inputs of some blocks, the rows of this process.
 
   The last batch is filled up with null documents: one shape a length.
   """
-  padded_ids = np.full(size, NULL_BLOCK_ID, np.int64)
+  padded_ids = np.full(rows.batch_size, NULL_BLOCK_ID, np.int64)
   padded_ids[: len(block_ids)] = block_ids
   needed = int(corpus.block_lens[block_ids].max())
   length = bucket_len(needed, lengths.multiple, lengths.document_len)
-  return document_inputs(
-    corpus.gather(padded_ids), corpus.wordpiece, lengths.multiple, length
-  )
+  blocks = corpus.gather(rows.of(padded_ids))
+  # Of this length, however short those of this process are.
+  return document_inputs(blocks, corpus.wordpiece, length, length)
 
 
 def _origin(
   fingerprint: str,
   corpus: Corpus,
   lengths: Lengths,
-  size: int,
   order: np.ndarray,
   layout: Layout | None,
 ) -> dict[str, Any]:
@@ -173,7 +233,7 @@ def _origin(
     'corpus_fingerprint': corpus.fingerprint,
     'document_len': lengths.document_len,
     'multiple': lengths.multiple,
-    'batch_size': size,
+    'batch_size': _batch_size(corpus.num_blocks, layout),
     'num_blocks': len(order),
     'block_ids': array_fingerprint(order),
     'num_devices': 1 if layout is None else layout.mesh.size,

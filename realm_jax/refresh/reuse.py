@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.folders import is_whole
@@ -37,7 +38,7 @@ def params_fingerprint(params: Any) -> str:
   (embedder,) = document_embedder(params).values()
   digest = hashlib.sha256()
   for path, array in jax.tree_util.tree_leaves_with_path(embedder):
-    array = np.ascontiguousarray(array)
+    array = np.ascontiguousarray(hosts.as_numpy(array))
     name = jax.tree_util.keystr(path)
     digest.update(f'{name} {array.dtype} {array.shape};'.encode())
     digest.update(array.reshape(-1).view(np.uint8).data)

@@ -5,9 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
@@ -89,8 +89,8 @@ class SnapshotMaker:
     """
     self.num_embedded = 0
     self.throughput = Throughput()
-    if is_whole(folder):
-      remove_parts(folder)  # of a process that ended just here
+    if hosts.by_first(lambda: is_whole(folder)):
+      hosts.by_first(lambda: remove_parts(folder))  # ended just before that
       return self._found(folder, index_step), 0.0
     known = self._known(params)
     self.throughput = Throughput()
@@ -104,14 +104,18 @@ class SnapshotMaker:
       known,
       self._layout,
       # Several processes would have to agree on where to go on.
-      folder if jax.process_count() == 1 else None,
+      None if hosts.are_several() else folder,
       self.throughput,
     )
     self.throughput.stop()
     self.num_embedded = self.throughput.num_blocks
     snapshot = snapshot._replace(block_digests=self._digests)
-    save_snapshot(folder, snapshot)
-    remove_parts(folder)
+
+    def save() -> None:
+      save_snapshot(folder, snapshot)
+      remove_parts(folder)
+
+    hosts.by_first(save)
     return snapshot, self.throughput.seconds
 
   def _found(self, folder: Path, index_step: int) -> Snapshot:

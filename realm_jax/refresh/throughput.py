@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 
-from realm_jax.types import TextInputs
+import numpy as np
 
 
 class Throughput:
@@ -25,16 +25,17 @@ class Throughput:
     self.seconds = 0.0
     self._start = time.perf_counter()
 
-  def add(self, num_blocks: int, inputs: TextInputs) -> None:
+  def add(self, block_lens: np.ndarray, num_texts: int, length: int) -> None:
     """Counts a batch.
 
     Args:
-      num_blocks: the first texts of it; the others fill it up.
-      inputs: [num_texts, length].
+      block_lens: [num_blocks] int; real tokens of each block, if there were
+        room for them.
+      num_texts: in the batch; those that are no blocks fill it up.
+      length: that texts are padded or cut to.
     """
-    num_texts, length = inputs.token_ids.shape
-    self.num_blocks += num_blocks
-    self.num_tokens += int(inputs.mask[:num_blocks].sum())
+    self.num_blocks += len(block_lens)
+    self.num_tokens += int(np.minimum(block_lens, length).sum())
     self.num_texts[length] += num_texts
 
   def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
@@ -51,7 +52,7 @@ def build_index(
       f'--run is {run!r} and --follow {follow!r}, expected one of them: the '
       'folder of a finished run, or of one that trains meanwhile.'
     )
-  console = console or Console()
+  console = console or Console(quiet=not hosts.is_first())
   if follow is not None:
     follow_run(follow, corpus=corpus, mesh=mesh, console=console)
     return None

@@ -41,9 +41,7 @@ class Blocks(Protocol):
 
 def _batch_size(num_blocks: int, layout: Layout | None) -> int:
   """Blocks embedded at a time, by all devices; a few need not be as many."""
-  if layout is None:
-    return _BATCH_SIZE
-  num_devices = layout.mesh.size
+  num_devices = 1 if layout is None else layout.mesh.size
   return num_devices * min(_BATCH_SIZE, -(-num_blocks // num_devices))
 
 

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from realm_jax.bench.steps import measure_step
+from realm_jax.bench.steps import STEP, measure_step
 from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
 from realm_jax.index.config import IndexConfig
@@ -87,15 +87,12 @@ def _show(found: dict[str, Any], console: Console) -> None:
     box=box.SIMPLE,
   )
   table.add_column('part', no_wrap=True)
-  for name in (
-    'ms',
-    'of step',
-    'rate',
-    'of products',
-    'of peak',
-    'plan ms',
-    'x plan',
-  ):
+  step = found['parts'][STEP]
+  known_peak = step['utilisation'] is not None
+  columns = ['ms', 'of step', 'rate', 'of products', 'plan ms', 'x plan']
+  if known_peak:
+    columns.insert(4, 'of peak')
+  for name in columns:
     table.add_column(name, justify='right', no_wrap=True)
   for name, part in found['parts'].items():
     cells = [f'{part["milliseconds"]:,.2f}', f'{part["share_of_step"]:.0%}']
@@ -103,16 +100,16 @@ def _show(found: dict[str, Any], console: Console) -> None:
       cells += [
         quantity(part['flops_per_second'], 'FLOP/s'),
         f'{part["ratio_to_products"]:.2f}',
-        '' if part['utilisation'] is None else f'{part["utilisation"]:.1%}',
       ]
+      cells += [f'{part["utilisation"]:.1%}'] if known_peak else []
     else:
-      cells += ['', '', '']
+      cells += [''] * (3 if known_peak else 2)
     if 'planned_milliseconds' in part:
       cells += [
         f'{part["planned_milliseconds"]:,.2f}',
         f'{part["ratio_to_plan"]:.2f}',
       ]
-    table.add_row(name, *cells, style='bold' if name == 'step' else '')
+    table.add_row(name, *cells, style='bold' if name == STEP else '')
   console.print(table)
   memory, peak = found['memory_bytes'], found['peak_memory_bytes']
   console.print(

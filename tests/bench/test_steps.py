@@ -90,6 +90,23 @@ def test_every_part_is_timed_and_shown():
   assert 'tokens/s' in text
 
 
+def test_utilisation_is_shown_where_the_peak_is_known(monkeypatch):
+  monkeypatch.setattr(steps, 'peak_at_hand', lambda: 1e12)
+  console = Console(record=True, width=120)
+  found = bench_step(**options(num_blocks=0, console=console))
+  step = found['parts'][steps.STEP]
+  assert step['utilisation'] == step['flops_per_second'] / 1e12
+  assert f'{step["utilisation"]:.1%}' in console.export_text()
+
+
+def test_made_up_rows_are_all_drawn_and_not_to_be_written(monkeypatch):
+  monkeypatch.setattr(steps, 'CHUNK_SIZE', 8)
+  rows = steps._made_up_rows(21, 4, 'bfloat16')
+  assert rows.shape == (21, 4) and rows.dtype == 'bfloat16'
+  assert len(np.unique(rows.astype(np.float32), axis=0)) == 21
+  assert not rows.flags.writeable
+
+
 def test_json_is_all_that_is_printed_and_retrieval_can_be_left_out():
   console = Console(record=True, width=80)
   found = bench_step(**options(num_blocks=0, as_json=True, console=console))

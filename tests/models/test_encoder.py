@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -159,10 +160,11 @@ def test_the_erf_gelu_is_another_function(params):
   assert 1e-5 < abs(exact - encode(params, text)).max() < 1e-2
 
 
-def gradient_of(params, remat, dropout=False):
+def gradient_of(params, remat, dropout=False, **changes):
   """Of the numbers of all positions; what to differentiate and its value."""
   text = random_text(2, 9, lengths=[9, 5])
-  model = encoder.Encoder(dataclasses.replace(CONFIG, remat=remat))
+  changes['remat'] = remat
+  model = encoder.Encoder(dataclasses.replace(CONFIG, **changes))
   weights = np.random.default_rng(1).normal(size=(2, 9, 8)).astype(np.float32)
 
   def total(params):
@@ -207,6 +209,45 @@ def test_remat_changes_no_name_of_a_parameter(params):
   assert jax.tree.structure(nn.unbox(made)['params']) == jax.tree.structure(
     params
   )
+
+
+@pytest.mark.parametrize('remat', ['none', 'full'])
+def test_scanned_layers_have_the_same_gradient(remat):
+  config = dataclasses.replace(CONFIG, num_layers=4)
+  text = random_text(1, 2)
+  made = encoder.Encoder(config).init(jax.random.key(0), text)
+  params = nn.unbox(made)['params']
+  # The layers must differ: their order counts.
+  keys = iter(jax.random.split(jax.random.key(1), 1000))
+  params = jax.tree.map(
+    lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params
+  )
+  _, expected = gradient_of(params, 'none', num_layers=4)
+  gradient, actual = gradient_of(params, remat, num_layers=4, scan_layers=True)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
+    actual,
+    expected,
+  )
+  assert 'scan[' in str(jax.make_jaxpr(gradient)(params))
+
+
+def test_scanned_layers_draw_dropout_each_for_itself(params):
+  del params
+  changes = {'num_layers': 3, 'dropout_rate': 0.5, 'scan_layers': True}
+  model = encoder.Encoder(dataclasses.replace(CONFIG, **changes))
+  text = random_text(2, 9)
+  made = nn.unbox(model.init(jax.random.key(0), text))
+  apply = functools.partial(model.apply, made, text, deterministic=False)
+  first, again, other = (
+    apply(rngs={'dropout': jax.random.key(seed)}) for seed in (1, 1, 2)
+  )
+  np.testing.assert_array_equal(first, again)
+  assert not np.allclose(first, other)
+  jaxpr = str(
+    jax.make_jaxpr(lambda key: apply(rngs={'dropout': key}))(jax.random.key(1))
+  )
+  assert 'random_split' in jaxpr
 
 
 def test_text_longer_than_the_position_table_is_refused(params):

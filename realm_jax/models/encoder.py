@@ -139,6 +139,28 @@ class EncoderConfig:
       )
 
 
+# What no weights depend on.
+_COMPUTING = (
+  'dropout_rate',
+  'attention_dropout_rate',
+  'dtype',
+  'attention',
+  'scan_layers',
+  'remat',
+)
+
+
+def computed_as(sizes: EncoderConfig, other: EncoderConfig) -> EncoderConfig:
+  """An encoder of the sizes of one, with dropout and arithmetic of another.
+
+  Args:
+    sizes: weights fit it; vocabulary, layers, activation and the like.
+    other: dropout rates, dtype, attention, scan_layers and remat.
+  """
+  settings = {name: getattr(other, name) for name in _COMPUTING}
+  return dataclasses.replace(sizes, **settings)
+
+
 def dense(config: EncoderConfig, features: int, axes: tuple[str, str]) -> Dense:
   """A dense layer with bias; `axes` are the logical axes of its kernel."""
   initializer = nn.initializers.truncated_normal(config.initializer_range)

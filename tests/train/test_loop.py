@@ -12,6 +12,7 @@ from realm_jax.errors import UserError
 from realm_jax.train.loop import Event, Interrupted, LoopConfig, train
 from realm_jax.train.pipeline import BatchSource, Pipeline
 from realm_jax.train.state import TrainState
+from realm_jax.train.trouble import NotFinite
 
 
 class FakeCheckpoints:
@@ -136,6 +137,14 @@ def test_a_state_made_by_a_gradient_that_diverged_is_not_saved(step):
   assert run.order[-1] != f'step {step + 1}'
 
 
+@pytest.mark.parametrize('retrieve_ahead', [0, 1])
+def test_a_step_that_diverged_is_told_with_its_own_batch(retrieve_ahead):
+  run = Run(losses={4: float('nan')}, retrieve_ahead=retrieve_ahead)
+  with pytest.raises(NotFinite) as caught:
+    run()
+  assert (caught.value.step, caught.value.batch) == (4, 4)
+
+
 def test_events_do_not_see_a_state_that_diverged():
   seen = []
   run = Run(
@@ -255,6 +264,29 @@ def test_a_batch_is_begun_before_the_step_and_finished_behind_it():
   # Batch 4 with the parameters of batch 3: those after two steps.
   (_, fourth) = run.reporter.reports[-1]
   assert fourth['begun_with'] == 1 + 2
+
+
+def test_the_host_puts_a_batch_together_while_the_device_works():
+  run = Run(retrieve_ahead=1, num_steps=3)
+
+  class WhenRead(float):
+    """A metric that says when it was waited for."""
+
+    def __float__(self):
+      run.order.append(f'read {super().__float__():.0f}')
+      return super().__float__()
+
+  step = run.step
+
+  def step_unread(state, batch, rng):
+    state, metrics = step(state, batch, rng)
+    return state, {**metrics, 'loss': WhenRead(batch)}
+
+  run.step = step_unread
+  run()
+  at = run.order.index
+  assert at('step 1') < at('finish 2') < at('read 1')
+  assert at('step 2') < at('read 1') < at('finish 3') < at('read 2')
 
 
 def test_a_batch_made_ahead_is_saved_as_not_yet_drawn():

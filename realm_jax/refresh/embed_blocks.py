@@ -40,8 +40,14 @@ class Blocks(Protocol):
 
 
 def _batch_size(num_blocks: int, layout: Layout | None) -> int:
-  """Blocks embedded at a time, by all devices; a few need not be as many."""
-  num_devices = 1 if layout is None else layout.mesh.size
+  """Blocks embedded at a time, by all devices; a few need not be as many.
+
+  One device always takes as many, filled up: of two batches of one shape a
+  block has the same embedding to the last bit, whatever else they hold.
+  """
+  if layout is None:
+    return _BATCH_SIZE
+  num_devices = layout.mesh.size
   return num_devices * min(_BATCH_SIZE, -(-num_blocks // num_devices))
 
 

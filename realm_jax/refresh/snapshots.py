@@ -116,6 +116,9 @@ class SnapshotMaker:
       remove_parts(folder)
 
     hosts.by_first(save)
+    if not hosts.are_several():
+      # Mapped from the file: what was filled is not held beside it.
+      snapshot = load_snapshot(folder, self._corpus.fingerprint, verify=False)
     return snapshot, self.throughput.seconds
 
   def _found(self, folder: Path, index_step: int) -> Snapshot:

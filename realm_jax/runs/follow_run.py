@@ -1,11 +1,13 @@
 """The separate index builder: embed what a training run publishes."""
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
@@ -43,8 +45,14 @@ def follow_run(
 
   Raises:
     UserError: this is no run, or one that publishes nothing; the corpus is
-      another; another builder follows the run.
+      another; another builder follows the run; there are several processes.
   """
+  if hosts.are_several():
+    raise UserError(
+      f'--follow is run by {hosts.name()}, expected a single one. Start it on '
+      'one host, without --hosts or --coordinator; it embeds on all devices of '
+      'that.'
+    )
   console = console or Console()
   folder = Path(run)
 
@@ -58,35 +66,39 @@ def follow_run(
     opened = open_corpus(run, config, corpus)
     with only_builder(folder):
       tell(f'Following {run}, {opened.num_blocks:,} blocks of {opened.folder}.')
-      follow(folder, _builder(config, opened, mesh, console), tell)
+      follow(folder, _Builder(config, opened, mesh, console), tell)
 
 
-def _builder(
-  config: dict[str, Any],
-  corpus: Corpus,
-  mesh: MeshConfig | None,
-  console: Console,
-) -> Any:
-  """build(published, folder) as refresh.follow has it."""
-  model = model_of(config)
-  layout = make_layout(mesh, model)
-  num_devices = layout.mesh.size if layout else 1
-  show = [lambda num_done: None]
-  maker = SnapshotMaker(
-    make_embed(model, Realm.embed_documents, layout),
-    corpus,
-    Lengths(**config['settings']['lengths']),
-    lambda num_done: show[0](num_done),
-    layout=layout,
-  )
+class _Builder:
+  """build(published, folder), as refresh.follow calls it."""
 
-  def build(published: Published, folder: Path) -> str:
-    params = load_published(published.folder, model)
-    with embedding_progress(console, corpus.num_blocks) as show[0]:
-      maker.snapshot(folder, params, published.step)
-    return embedding_report(maker.throughput, model, num_devices)
+  def __init__(
+    self,
+    config: dict[str, Any],
+    corpus: Corpus,
+    mesh: MeshConfig | None,
+    console: Console,
+  ):
+    self._model = model_of(config)
+    layout = make_layout(mesh, self._model)
+    self._num_devices = layout.mesh.size if layout else 1
+    self._num_blocks = corpus.num_blocks
+    self._console = console
+    self._show: Callable[[int], None] = lambda num_done: None
+    self._maker = SnapshotMaker(
+      make_embed(self._model, Realm.embed_documents, layout),
+      corpus,
+      Lengths(**config['settings']['lengths']),
+      lambda num_done: self._show(num_done),
+      layout=layout,
+    )
 
-  return build
+  def __call__(self, published: Published, folder: Path) -> str:
+    params = load_published(published.folder, self._model)
+    with embedding_progress(self._console, self._num_blocks) as self._show:
+      self._maker.snapshot(folder, params, published.step)
+    throughput = self._maker.throughput
+    return embedding_report(throughput, self._model, self._num_devices)
 
 
 def check_publishes(run: str, config: dict[str, Any]) -> None:
@@ -109,7 +121,13 @@ def check_publishes(run: str, config: dict[str, Any]) -> None:
 
 def open_corpus(run: str, config: dict[str, Any], corpus: str | None) -> Corpus:
   """The corpus of a run, wherever it lies; raises UserError for another."""
-  opened = Corpus.open(corpus or config['corpus']['folder'])
+  folder = corpus or config['corpus']['folder']
+  if not Path(folder).is_dir():
+    raise FileNotFoundError(
+      f'The corpus of run {run} is not at {folder}. Give the folder where it '
+      'lies here with --corpus.'
+    )
+  opened = Corpus.open(folder)
   expected = config['corpus']['fingerprint']
   if opened.fingerprint != expected:
     raise UserError(

@@ -88,6 +88,12 @@ def test_another_corpus_and_a_second_builder_are_refused(tmp_path, tiny_corpus):
     build_index(follow=str(run.path), console=console)
 
 
+def test_one_of_several_processes_does_not_follow(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with pytest.raises(UserError, match='process 0 of 2, expected a single one'):
+    build_index(follow=str(tmp_path), console=tiny.quiet())
+
+
 def test_one_run_is_named():
   for folders in ({}, {'run': 'a', 'follow': 'b'}):
     with pytest.raises(UserError, match='expected one of them'):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import (
   BarColumn,
@@ -20,10 +19,9 @@ from rich.progress import (
 from rich.text import Text
 from tensorboardX import SummaryWriter
 
+from realm_jax.train.warning_signs import JUDGED, warnings_of
+
 METRICS_FILE = 'metrics.jsonl'
-# Records in a row that must look like a collapse before the user is warned: one
-# batch may by chance.
-PATIENCE = 5
 console = Console(stderr=True)
 
 
@@ -39,62 +37,6 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     except ValueError:
       break  # the line that a killed run was writing
   return records
-
-
-def warnings_of(
-  record: dict[str, float], num_candidates: int
-) -> list[tuple[str, str]]:
-  """Says in words when a retriever seems to collapse.
-
-  Args:
-    record: metrics of one step; those that are missing are not judged.
-    num_candidates: with the null document. Below 2 nothing is retrieved and
-      nothing is judged.
-
-  Returns:
-    (kind, message) of each; kinds are the same whatever the figures.
-  """
-  if num_candidates < 2:
-    return []
-  warnings = []
-  if record.get('retrieval_spread', 1.0) < 0.1:
-    warnings.append(
-      (
-        'spread',
-        'The retriever may be collapsing: nearly the same documents are found '
-        f'for all queries of a batch (only {record["distinct_blocks"]:.0%} of '
-        'those found differ). Lower the learning rate.',
-      )
-    )
-  entropy = record.get('retrieval_entropy')
-  if entropy is not None and num_candidates > 2:
-    if entropy > 0.98 * np.log(num_candidates):
-      warnings.append(
-        (
-          'uniform',
-          f'p(z given x) is nearly uniform (entropy {entropy:.2f} of at most '
-          f'{np.log(num_candidates):.2f} nats): the documents do not seem to '
-          'help yet.',
-        )
-      )
-    elif entropy < 0.01:
-      warnings.append(
-        (
-          'one document',
-          f'p(z given x) is nearly one document (entropy {entropy:.3f} nats): '
-          'the retriever no longer explores.',
-        )
-      )
-  null_mass = record.get('null_mass', 0.0)
-  if null_mass > 0.9:
-    warnings.append(
-      (
-        'null document',
-        f'The null document has {null_mass:.0%} of p(z given x): the reader '
-        'hardly uses retrieved documents.',
-      )
-    )
-  return warnings
 
 
 class _Display(Progress):
@@ -184,19 +126,20 @@ class Reporter:
     for name, value in record.items():
       self._board.add_scalar(name, value, step)
     self._shown.update(record)
-    if 'loss' in record:  # else of an event between steps
-      self._warn(step, record)
+    self._warn(step, record)
 
   def _warn(self, step: int, record: dict[str, float]) -> None:
-    """Warns once of what PATIENCE records in a row show."""
+    """Warns once of what enough records in a row show."""
     warnings = dict(warnings_of(record, self._num_candidates))
-    self._in_a_row = {
-      kind: self._in_a_row.get(kind, 0) + 1 for kind in warnings
-    }
-    for kind, message in warnings.items():
-      if self._in_a_row[kind] >= PATIENCE and kind not in self._warned:
+    for kind, (metric, patience) in JUDGED.items():
+      if metric not in record:
+        continue
+      so_far = self._in_a_row.get(kind, 0)
+      self._in_a_row[kind] = so_far + 1 if kind in warnings else 0
+      if self._in_a_row[kind] >= patience and kind not in self._warned:
         self._warned.add(kind)
-        console.print(f'[yellow]step {step}: {message}[/yellow]')
+        console.print(f'[yellow]step {step}: {warnings[kind]}[/yellow]')
+        self._board.add_text('warnings', warnings[kind], step)
 
   def advance(self, step: int) -> None:
     """Moves the progress bar."""
@@ -220,3 +163,19 @@ class Reporter:
     self._progress.stop()
     self._file.close()
     self._board.close()
+
+
+class Silent(Reporter):
+  """The reporter of a process that leaves it to another to report."""
+
+  def __init__(self):
+    """Opens nothing."""
+
+  def report(self, step: int, metrics: dict[str, Any]) -> None:
+    """Does nothing."""
+
+  def advance(self, step: int) -> None:
+    """Does nothing."""
+
+  def close(self) -> None:
+    """Does nothing."""

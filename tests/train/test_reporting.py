@@ -11,56 +11,11 @@ from tensorboardX.proto import event_pb2
 from realm_jax.train import reporting
 from realm_jax.train.reporting import (
   METRICS_FILE,
-  PATIENCE,
   Reporter,
   read_metrics,
-  warnings_of,
 )
 
-HEALTHY = {
-  'distinct_blocks': 0.6,
-  'retrieval_spread': 0.5,
-  'retrieval_entropy': 0.7 * math.log(4),
-  'null_mass': 0.3,
-}
-
-
-def test_a_healthy_record_has_no_warning():
-  assert warnings_of(HEALTHY, 4) == []
-  assert warnings_of({'loss': 3.0}, 4) == []
-
-
-@pytest.mark.parametrize(
-  ('changed', 'message'),
-  [
-    (
-      {'distinct_blocks': 0.13, 'retrieval_spread': 0.05},
-      r'collapsing: .* \(only 13% of those found differ',
-    ),
-    ({'retrieval_entropy': math.log(4)}, 'nearly uniform'),
-    ({'retrieval_entropy': 0.001}, 'nearly one document'),
-    ({'null_mass': 0.95}, 'null document has 95% of'),
-  ],
-)
-def test_a_collapse_is_told_in_words(changed, message):
-  ((_, warning),) = warnings_of({**HEALTHY, **changed}, 4)
-  assert re.search(message, warning)
-
-
-def test_nothing_is_judged_where_nothing_is_retrieved():
-  closed_book = {
-    'distinct_blocks': 0.0,
-    'retrieval_spread': 0.0,
-    'retrieval_entropy': 0.0,
-    'null_mass': 1.0,
-  }
-  assert len(warnings_of(closed_book, 4)) == 3
-  assert warnings_of(closed_book, 1) == []
-  assert warnings_of(closed_book, 0) == []
-
-
-def test_with_one_document_beside_the_null_document_entropy_is_not_judged():
-  assert warnings_of({'retrieval_entropy': math.log(2)}, 2) == []
+PATIENCE = 5  # of what is judged by every record
 
 
 def reporter(run, first_step=0):
@@ -178,7 +133,6 @@ def test_what_does_not_last_is_not_warned_of(tmp_path, printed):
   for step in range(1, 4 * PATIENCE):
     mass = 0.99 if step % PATIENCE else 0.5
     writer.report(step, {'loss': 1.0, 'null_mass': mass})
-    writer.report(step, {'null_mass': 0.99})  # of an event: no record of a step
   writer.close()
   assert printed == []
 
@@ -190,6 +144,28 @@ def test_an_event_between_records_does_not_break_a_row(tmp_path, printed):
     writer.report(step, {'probe_recall@5': 0.5})
   writer.close()
   assert len(printed) == 1
+
+
+def test_a_reader_that_does_not_read_is_told_of_after_a_few_measurements(
+  tmp_path, printed
+):
+  writer = reporter(tmp_path)
+  losses = {'held_out_loss': 3.0, 'held_out_shuffled_loss': 3.0}
+  # reads once in between, and the row begins anew
+  for number, reading in enumerate([0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0]):
+    writer.report(500 * number, {**losses, 'held_out_reading': reading})
+    writer.report(500 * number + 10, {'loss': 3.0, 'null_mass': 0.5})
+  writer.close()
+  (text,) = printed
+  assert text.startswith('[yellow]step 2500: The reader seems to ignore')
+  texts = [
+    (event.step, value.tensor.string_val[0].decode())
+    for event in board_events(tmp_path)
+    for value in event.summary.value
+    if value.tag.startswith('warnings')
+  ]
+  assert [step for step, _ in texts] == [2500]
+  assert 'ignore the documents' in texts[0][1]
 
 
 def test_steps_and_metrics_are_shown_whole_in_80_columns(tmp_path, monkeypatch):

@@ -166,6 +166,10 @@ COMMANDS = {
       '--out': _OUT,
       '--examples': {'help': 'folder of materialised examples to train on'},
       '--probe-questions': {'help': 'questions for the recall curve'},
+      '--replay': {
+        'metavar': 'RUN',
+        'help': 'search at every step what this run, or served.jsonl, searched',
+      },
     },
     on_hosts=True,
   ),

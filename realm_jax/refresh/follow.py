@@ -18,7 +18,11 @@ from typing import Any
 from realm_jax.errors import UserError
 from realm_jax.folders import MANIFEST, check_kind, is_whole, read_json
 from realm_jax.refresh.publishing import Published, published
-from realm_jax.train.run_folder import CONFIG_FILE, VOCAB_FILE
+from realm_jax.train.run_folder import (
+  CONFIG_FILE,
+  VOCAB_FILE,
+  snapshot_folder,
+)
 
 _LOCK_FILE = 'builder.lock'
 _POLL_SECONDS = 1.0
@@ -163,11 +167,6 @@ def _build(
   else:
     age = _age(newest)
     tell(f'Step {newest.step}, published {age} ago: in place. {told}')
-
-
-def snapshot_folder(run: Path, step: int) -> Path:
-  """Where the trainer looks for the snapshot of a step."""
-  return run / 'snapshots' / f'{step:08d}'
 
 
 def _snapshot_made(run: Path, entry: Published) -> bool:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,8 @@ def _build(
   if is_whole(folder):  # of other parameters of this step
     shutil.rmtree(folder)
   done.add((newest.step, newest.params_fingerprint))
-  tell(f'Step {newest.step}, published {_age(newest)} ago: embedding.')
+  published_at = _published_at(newest)
+  tell(f'Step {newest.step}, published {_age(published_at)} ago: embedding.')
   try:
     told = build(newest, folder)
   except Exception as error:
@@ -165,7 +166,7 @@ def _build(
     else:
       raise
   else:
-    age = _age(newest)
+    age = _age(published_at)
     tell(f'Step {newest.step}, published {age} ago: in place. {told}')
 
 
@@ -179,10 +180,15 @@ def _snapshot_made(run: Path, entry: Published) -> bool:
   return manifest['params_fingerprint'] == entry.params_fingerprint
 
 
-def _age(entry: Published) -> str:
-  """Time since parameters were published: '0:12:07'."""
+def _published_at(entry: Published) -> datetime:
+  """When parameters were published; now if they are gone again."""
   try:
     modified = (entry.folder / MANIFEST).stat().st_mtime
   except FileNotFoundError:
-    return 'long'  # and deleted
-  return str(datetime.now() - datetime.fromtimestamp(modified)).split('.')[0]
+    return datetime.now()
+  return datetime.fromtimestamp(modified)
+
+
+def _age(then: datetime) -> str:
+  """Time since then: '0:12:07'."""
+  return str(max(datetime.now() - then, timedelta())).split('.')[0]

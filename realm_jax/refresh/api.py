@@ -39,9 +39,17 @@ def divide_devices(
   """The devices that train, and those that a schedule sets aside.
 
   Raises:
-    UserError: none would be left to train.
+    UserError: none would be left to train; or there are several processes,
+      which would not agree on when a snapshot has come.
   """
   schedule = parse_schedule(refresh)
+  if jax.process_count() > 1 and isinstance(
+    schedule, SecondMesh | SeparateProcess
+  ):
+    raise UserError(
+      f'The refresh {refresh!r} is for one process that trains, but there are '
+      f'{jax.process_count()}. Take rolling or synchronous.'
+    )
   if isinstance(schedule, SecondMesh):
     return set_aside(schedule)
   return jax.devices(), []

@@ -1,6 +1,5 @@
 """What decides, at every step, which block embeddings are searched."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from realm_jax import hosts
 from realm_jax.folders import is_whole
 from realm_jax.index.retriever import Retriever
 from realm_jax.index.snapshot import Snapshot, load_snapshot
 from realm_jax.refresh.served import Served, ServedLog
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.train.run_folder import prune_snapshots, snapshot_folder
 from realm_jax.types import TextInputs
 
 _OVERLAP_K = 8
@@ -59,7 +60,7 @@ class Refresher:
     self.queries: TextInputs | None = None
 
   def _snapshot_folder(self, index_step: int) -> Path:
-    return self._folder / 'snapshots' / f'{index_step:08d}'
+    return snapshot_folder(self._folder, index_step)
 
   def start(self, params: Any) -> None:
     """Makes the first index."""
@@ -121,9 +122,9 @@ class Refresher:
 
     Later ones never go back to an older snapshot, nor does the log.
     """
-    for folder in (self._folder / 'snapshots').glob('[0-9]*'):
-      if int(folder.name) < oldest['index_step']:
-        shutil.rmtree(folder)
+    if not hosts.is_first():
+      return
+    prune_snapshots(self._folder, oldest['index_step'])
 
   def close(self) -> None:
     """Ends what runs in the background."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import bucket_len, document_inputs
@@ -189,14 +190,11 @@ class RollingRefresher(Refresher):
 
   def position(self, step: int) -> dict[str, Any]:
     """See Refresher.position; writes the embeddings as a snapshot."""
-    save_snapshot(
-      self._snapshot_folder(step),
-      Snapshot(
-        self._block_embeds,
-        step,
-        self._retriever.corpus.fingerprint,
-      ),
+    snapshot = Snapshot(
+      self._block_embeds, step, self._retriever.corpus.fingerprint
     )
+    folder = self._snapshot_folder(step)
+    hosts.by_first(lambda: save_snapshot(folder, snapshot))
     return {'index_step': step}
 
   def resume(self, position: dict[str, Any], step: int, params: Any) -> None:

@@ -27,14 +27,9 @@ def set_aside(
   """Divides the devices: those that train, and the last, which embed.
 
   Raises:
-    UserError: none is left to train, or there are several processes.
+    UserError: none is left to train.
   """
   devices = jax.devices()
-  if jax.process_count() > 1:
-    raise UserError(
-      f'The refresh second_mesh is for one process, but there are '
-      f'{jax.process_count()}. Take separate_process.'
-    )
   if schedule.num_devices >= len(devices):
     raise UserError(
       f'The refresh second_mesh sets {schedule.num_devices} devices aside, but '
@@ -101,8 +96,8 @@ class SecondMeshRefresher(BackgroundRefresher):
 
   def refresh(self, step: int, params: Any) -> dict[str, float]:
     """See Refresher.refresh: starts a build, if none is under way."""
-    if step == self._retriever.index_step:
-      return {}
+    if step == self._retriever.index_step or self._log.needs(step, step):
+      return {}  # it is there
     self._look_after_builder()
     if self._building is not None:
       self._num_left_out += 1

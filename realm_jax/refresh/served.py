@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from realm_jax import hosts
 from realm_jax.errors import UserError
 from realm_jax.folders import file_checksum
 
@@ -94,6 +95,8 @@ class ServedLog:
       self._write_all()  # without a torn line, behind which none may be added
 
   def _write_all(self) -> None:
+    if not hosts.is_first():
+      return
     partial = self._path.with_name(self._path.name + '.partial')
     partial.write_text(''.join(map(_as_text, self.lines)), encoding='utf-8')
     os.replace(partial, self._path)
@@ -118,11 +121,13 @@ class ServedLog:
     if line.step <= self.last_step:
       assert self.index_step(line.step) == line.index_step, line
       return
+    self.lines.append(line)
+    if not hosts.is_first():
+      return
     with open(self._path, 'a', encoding='utf-8') as stream:
       stream.write(_as_text(line))
       stream.flush()
       os.fsync(stream.fileno())
-    self.lines.append(line)
 
   def copy(self, lines: list[Served]) -> None:
     """Takes over the lines of another run, to follow them."""

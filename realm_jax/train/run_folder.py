@@ -44,6 +44,19 @@ def index_folder(run: Path, corpus_fingerprint: str) -> Path:
   return run / 'index' / corpus_fingerprint[:16]
 
 
+def snapshot_folder(run: Path, index_step: int) -> Path:
+  """Where a run keeps the snapshot of a step."""
+  return run / 'snapshots' / f'{index_step:08d}'
+
+
+def prune_snapshots(run: Path, oldest_needed: int) -> None:
+  """Deletes a run's snapshots that are older than a step."""
+  for folder in (run / 'snapshots').glob('[0-9]*'):
+    if int(folder.name) < oldest_needed:
+      # A builder may be writing there: what it leaves goes the next time.
+      shutil.rmtree(folder, ignore_errors=True)
+
+
 def known_snapshots(run: Path) -> list[Path]:
   """Folders of all snapshots that a run keeps, finished or not."""
   return sorted([*run.glob('index/*'), *run.glob('snapshots/*')])
@@ -142,13 +155,7 @@ class RunFolder:
 
   def snapshot(self, index_step: int) -> Path:
     """Where the snapshot of a step lies."""
-    return self.path / 'snapshots' / f'{index_step:08d}'
-
-  def prune_snapshots(self, oldest_needed: int) -> None:
-    """Deletes the snapshots older than a step."""
-    for folder in (self.path / 'snapshots').glob('[0-9]*'):
-      if int(folder.name) < oldest_needed:
-        shutil.rmtree(folder)
+    return snapshot_folder(self.path, index_step)
 
   def finish(self, params: Any, num_steps: int) -> None:
     """Saves the final parameters and declares the run finished."""

@@ -361,6 +361,17 @@ def test_devices_that_train_must_be_left():
   assert divide_devices('off') == (jax.devices(), [])
 
 
+@pytest.mark.parametrize(
+  'refresh',
+  ['second_mesh(every=4)', 'separate_process(every=4, at_most_late=0)'],
+)
+def test_several_processes_refresh_in_step(monkeypatch, refresh):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with pytest.raises(UserError, match='for one process that trains, but ther'):
+    divide_devices(refresh)
+  divide_devices('rolling(pass_every=4)')
+
+
 def test_several_devices_of_a_second_mesh_embed_together(
   trainer, setup, tmp_path
 ):

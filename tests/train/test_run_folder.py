@@ -11,7 +11,7 @@ from realm_jax.almanac import write_almanac
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import UserError
 from realm_jax.train.loop import LoopConfig
-from realm_jax.train.run_folder import RunFolder, load_run
+from realm_jax.train.run_folder import RunFolder, load_run, prune_snapshots
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_old_snapshots_are_deleted(tmp_path, corpus):
   for step in (0, 40, 100):
     run.snapshot(step).mkdir(parents=True)
     (run.snapshot(step) / 'file').touch()
-  run.prune_snapshots(40)
+  prune_snapshots(run.path, 40)
   names = sorted(path.name for path in (tmp_path / 'snapshots').iterdir())
   assert names == ['00000040', '00000100']
 

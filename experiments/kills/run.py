@@ -37,9 +37,16 @@ MOMENTS = {
   'synchronous': ('any', 'save', 'refresh'),
   'rolling': ('any', 'save', 'refresh'),
   'second_mesh': ('any', 'save', 'refresh'),
-  'separate_process': ('any', 'save', 'refresh', 'builder'),
+  'separate_process': ('builder', 'any', 'save', 'refresh'),
 }
-KINDS = [(p, moment) for p, moments in MOMENTS.items() for moment in moments]
+# In turn, so that a few are of all policies and of different moments.
+KINDS = list(
+  dict.fromkeys(
+    (policy, moments[(turn + number) % len(moments)])
+    for turn in range(max(map(len, MOMENTS.values())))
+    for number, (policy, moments) in enumerate(MOMENTS.items())
+  )
+)
 NUM_STEPS, TIMED_STEPS = 14, 30
 # A step of these takes at least so long, so that others have time to embed.
 STEP_SECONDS = 0.05
@@ -50,13 +57,13 @@ def set_environment(out: Path) -> None:
   os.environ.update(
     JAX_NUM_CPU_DEVICES='2',
     JAX_PLATFORMS='cpu',
-    JAX_COMPILATION_CACHE_DIR=str(out / 'jax_cache'),
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
     TF_CPP_MIN_LOG_LEVEL='3',
     TOKENIZERS_PARALLELISM='false',
     PYTHONPATH=f'{REPOSITORY / "tests"}{os.pathsep}{REPOSITORY}',
   )
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(out / 'jax_cache'))
   os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
   sys.path[:0] = [str(REPOSITORY / 'tests'), str(REPOSITORY)]
 

@@ -52,7 +52,7 @@ class BackgroundRefresher(Refresher):
     start = time.perf_counter()
     snapshot = self._arrived(step)
     if snapshot is not None:
-      return self._take_into_use(step, snapshot, params, start, 0.0)
+      return self._take_into_use(step, snapshot, params, start, None)
     self._warn_if_late(step)
     return {}
 

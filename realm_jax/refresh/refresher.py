@@ -144,7 +144,7 @@ class Refresher:
     snapshot: Snapshot,
     params: Any,
     start: float,
-    seconds: float,
+    seconds: float | None,
   ) -> dict[str, float]:
     """Searches another snapshot from now on.
 
@@ -153,14 +153,16 @@ class Refresher:
       snapshot: to search.
       params: to embed the queries with that are searched before and after.
       start: time.perf_counter() since when training stands still.
-      seconds: that it took to make the snapshot, wherever.
+      seconds: that it took to make the snapshot; None where others made it.
     """
     age = step - self._retriever.index_step
     before = self._nearest(params)
     self._log.append(Served(step, snapshot.index_step))
     self._load(snapshot)
     after = self._nearest(params)
-    metrics = {'refresh_age': age, 'refresh_seconds': seconds}
+    metrics: dict[str, float] = {'refresh_age': age}
+    if seconds is not None:
+      metrics['refresh_seconds'] = seconds
     if before is not None and after is not None:
       metrics['index_overlap'] = overlap(before, after)
     metrics['refresh_wait_seconds'] = time.perf_counter() - start

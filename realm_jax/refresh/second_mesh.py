@@ -144,7 +144,7 @@ class SecondMeshRefresher(BackgroundRefresher):
     self._look_after_builder()
     metrics = super().advance(step, params)
     index_step = self._retriever.index_step
-    if 'refresh_seconds' in metrics and index_step in self._seconds:
+    if 'refresh_age' in metrics and index_step in self._seconds:
       metrics['refresh_seconds'] = self._seconds[index_step]
     return metrics
 

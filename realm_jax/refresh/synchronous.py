@@ -23,4 +23,8 @@ class SynchronousRefresher(Refresher):
       return {}
     start = time.perf_counter()
     snapshot, seconds = self._make(step, params)
-    return self._take_into_use(step, snapshot, params, start, seconds)
+    metrics = self._take_into_use(step, snapshot, params, start, seconds)
+    if seconds:
+      throughput = self._snapshots.throughput
+      metrics['blocks_per_second'] = throughput.blocks_per_second
+    return metrics

@@ -23,6 +23,16 @@ def check_at_least(config: Any, **least: int) -> None:
       )
 
 
+def check_microbatches(config: Any) -> None:
+  """Raises UserError if config.num_microbatches does not divide batch_size."""
+  if config.batch_size % config.num_microbatches:
+    name = type(config).__name__
+    raise UserError(
+      f'{name}.batch_size is {config.batch_size}, expected a multiple of '
+      f'{name}.num_microbatches, which is {config.num_microbatches}.'
+    )
+
+
 def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:
   """Checks that arrays agree about the sizes of their named dimensions.
 

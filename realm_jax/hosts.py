@@ -216,6 +216,27 @@ def by_first(function: Callable[[], Any]) -> Any:
   return answer['value']
 
 
+def part_of(rows: np.ndarray) -> np.ndarray:
+  """The rows that are this process's to work on, as many in each process.
+
+  Args:
+    rows: [num_rows, ...], the same in all; the last are repeated where the
+      processes do not divide their number.
+  """
+  if not are_several():
+    return rows
+  size = -(-len(rows) // jax.process_count())
+  first = jax.process_index() * size
+  return rows[np.minimum(np.arange(first, first + size), len(rows) - 1)]
+
+
+def join_parts(part: Any, num_rows: int) -> np.ndarray:
+  """What was made of each part_of num_rows, in all processes."""
+  return multihost_utils.process_allgather(np.asarray(part), tiled=True)[
+    :num_rows
+  ]
+
+
 def as_numpy(array: Any) -> np.ndarray:
   """A whole array, also of one that lies on devices of other processes too.
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from realm_jax import hosts
@@ -88,6 +88,39 @@ class MeshConfig:
       )
 
 
+def mesh_sizes(config: MeshConfig, num_devices: int) -> dict[str, int]:
+  """{axis: devices along it} of the mesh of so many devices.
+
+  Raises:
+    UserError: more devices are asked for than there are, or they cannot be
+      divided so.
+  """
+  sizes = {DATA: config.data, MODEL: config.model}
+  for name, other in ((DATA, MODEL), (MODEL, DATA)):
+    if sizes[name] == 0:
+      sizes[name], rest = divmod(num_devices, sizes[other])
+      if rest and sizes[name]:
+        raise UserError(
+          f'MeshConfig.{other} is {sizes[other]}, which does not divide the '
+          f'{num_devices} devices. Set MeshConfig.{name} as well, to use only '
+          'some of them.'
+        )
+  sizes = {name: max(size, 1) for name, size in sizes.items()}
+  if math.prod(sizes.values()) > num_devices:
+    raise UserError(
+      f'{_asked(sizes)}, but there are {num_devices}. Lower it, or set one of '
+      'the two to 0 for what there is.'
+    )
+  return sizes
+
+
+def _asked(sizes: dict[str, int]) -> str:
+  return (
+    f'MeshConfig asks for {math.prod(sizes.values())} devices (data '
+    f'{sizes[DATA]}, model {sizes[MODEL]})'
+  )
+
+
 def make_mesh(
   config: MeshConfig, devices: Sequence[jax.Device] | None = None
 ) -> Mesh | None:
@@ -103,34 +136,15 @@ def make_mesh(
       divided so.
   """
   devices = list(jax.devices() if devices is None else devices)
-  sizes = {DATA: config.data, MODEL: config.model}
-  for name, other in ((DATA, MODEL), (MODEL, DATA)):
-    if sizes[name] == 0:
-      sizes[name], rest = divmod(len(devices), sizes[other])
-      if rest and sizes[name]:
-        raise UserError(
-          f'MeshConfig.{other} is {sizes[other]}, which does not divide the '
-          f'{len(devices)} devices. Set MeshConfig.{name} as well, to use only '
-          'some of them.'
-        )
-  num_asked = max(sizes[DATA], 1) * max(sizes[MODEL], 1)
-  asked = (
-    f'MeshConfig asks for {num_asked} devices (data {sizes[DATA] or 1}, '
-    f'model {sizes[MODEL] or 1})'
-  )
-  if num_asked > len(devices):
-    raise UserError(
-      f'{asked}, but there are {len(devices)}. Lower it, or set one of the two '
-      'to 0 for what there is.'
-    )
-  used = devices[:num_asked]
+  sizes = mesh_sizes(config, len(devices))
+  used = devices[: math.prod(sizes.values())]
   if len({device.process_index for device in used}) < jax.process_count():
     raise UserError(
-      f'{asked}, but {len(devices)} devices of {jax.process_count()} processes '
-      'are there, and each process must have some of those in use. Set one of '
-      'the two to 0 for all of them.'
+      f'{_asked(sizes)}, but {len(devices)} devices of {jax.process_count()} '
+      'processes are there, and each process must have some of those in use. '
+      'Set one of the two to 0 for all of them.'
     )
-  if num_asked == 1:
+  if len(used) == 1:
     return None
   return jax.make_mesh(
     (sizes[DATA], sizes[MODEL]),
@@ -141,7 +155,10 @@ def make_mesh(
 
 
 def partition(
-  names: Sequence[str], shape: Sequence[int], mesh: Mesh, rules: Rules
+  names: Sequence[str],
+  shape: Sequence[int],
+  mesh: Mesh | AbstractMesh,
+  rules: Rules,
 ) -> P:
   """Which axes of a parameter lie over which axes of the mesh.
 
@@ -306,12 +323,13 @@ class OwnRows:
       that its devices need, which those of others may need as well.
   """
 
-  def __init__(self, layout: Layout | None, batch_size: int):
+  def __init__(self, layout: Layout | None = None, batch_size: int = 0):
     """Finds out which.
 
     Args:
       layout: of the batch over a mesh; None for one device.
-      batch_size: rows in all; a multiple of the parts that they lie in.
+      batch_size: rows in all; a multiple of the parts that they lie in. Of one
+        process nothing but `numbers` depends on it.
     """
     self._layout = layout
     self.batch_size = batch_size
@@ -326,7 +344,23 @@ class OwnRows:
 
   def of(self, batch: Any) -> Any:
     """Own rows of a tree of arrays that have all of them."""
+    if self._are_all:
+      return batch
     return jax.tree.map(lambda array: array[self.numbers], batch)
+
+  def among(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of some rows of a batch, those that are own ones.
+
+    Args:
+      numbers: [n] int, ascending.
+
+    Returns:
+      [n] bool, which are; and their places among the own rows.
+    """
+    if self._are_all:
+      return np.ones(len(numbers), bool), numbers
+    is_own = np.isin(numbers, self.numbers)
+    return is_own, np.searchsorted(self.numbers, numbers[is_own])
 
   def place(self, batch: Any) -> Any:
     """Own rows -> what a function of jit_spread takes for the whole batch."""
@@ -373,29 +407,49 @@ def make_layout(
   mesh = None if config is None else make_mesh(config, devices)
   if config is None or mesh is None:
     return None
-  num_parts, encoder = mesh.shape[MODEL], model.encoder
-  for name in ('num_heads', 'feed_forward_size'):
-    if getattr(encoder, name) % num_parts:
-      raise UserError(
-        f'MeshConfig.model is {num_parts}, expected a divisor of '
-        f'EncoderConfig.{name}, which is {getattr(encoder, name)}.'
-      )
+  check_model(mesh.shape[MODEL], model)
   return Layout(mesh, RULES[config.rules], model)
 
 
-def check_batch(layout: Layout | None, name: str, batch_size: int) -> None:
+def check_model(num_parts: int, model: RealmConfig) -> None:
+  """Raises UserError if so many parts over 'model' do not divide a model."""
+  for name in ('num_heads', 'feed_forward_size'):
+    size = getattr(model.encoder, name)
+    if size % num_parts:
+      raise UserError(
+        f'MeshConfig.model is {num_parts}, expected a divisor of '
+        f'EncoderConfig.{name}, which is {size}.'
+      )
+
+
+def check_batch(
+  mesh: Layout | dict[str, int] | None,
+  name: str,
+  batch_size: int,
+  num_microbatches: int = 1,
+) -> None:
   """Raises UserError if a batch does not spread evenly over the mesh.
 
   Args:
-    layout: None, for one device, takes any batch.
+    mesh: its layout, or the sizes of its axes; None, for one device, takes any
+      batch.
     name: of the setting, for the message.
     batch_size: its value.
+    num_microbatches: parts that it is split into, each of which is spread.
   """
-  num_parts = 1 if layout is None else layout.mesh.shape[DATA]
-  if batch_size % num_parts:
+  if mesh is None:
+    return
+  num_parts = (mesh.mesh.shape if isinstance(mesh, Layout) else mesh)[DATA]
+  if batch_size % (num_parts * num_microbatches):
+    split = (
+      f', for each of num_microbatches, which is {num_microbatches}'
+      if num_microbatches > 1
+      else ''
+    )
     raise UserError(
-      f'{name} is {batch_size}, expected a multiple of {num_parts}, the parts '
-      'that MeshConfig.data divides a batch into.'
+      f'{name} is {batch_size}, expected a multiple of '
+      f'{num_parts * num_microbatches}: {num_parts} parts that MeshConfig.data '
+      f'divides a batch into{split}.'
     )
 
 

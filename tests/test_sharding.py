@@ -186,6 +186,8 @@ def test_one_process_makes_all_rows(layout):
   for own in (OwnRows(None, 6), OwnRows(layout, 6)):
     assert own.numbers.tolist() == [0, 1, 2, 3, 4, 5]
     np.testing.assert_array_equal(own.of(rows)['a'], rows['a'])
+    is_own, places = own.among(np.array([1, 4]))
+    assert (is_own.tolist(), places.tolist()) == ([True, True], [1, 4])
     assert own.place(rows) is own.share(rows) is own.whole(rows) is rows
 
 

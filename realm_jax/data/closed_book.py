@@ -11,6 +11,7 @@ import numpy as np
 from realm_jax.data.corpus import BlockTokens
 from realm_jax.data.examples import Example, Lengths
 from realm_jax.data.featurize import (
+  PAIR_SPECIALS,
   QUERY_SPECIALS,
   Ragged,
   joint_inputs,
@@ -22,8 +23,23 @@ from realm_jax.errors import UserError
 from realm_jax.types import PretrainBatch, TextInputs
 
 
+def closed_book_lens(question_lens: np.ndarray, lengths: Lengths) -> np.ndarray:
+  """Real tokens that the reader sees of each question: [batch] int32.
+
+  Args:
+    question_lens: [batch] int32; without special tokens.
+    lengths: query_len and max_masks are used.
+  """
+  num_masks = lengths.max_masks
+  room = lengths.query_len - QUERY_SPECIALS - num_masks
+  return np.minimum(question_lens, room) + num_masks + PAIR_SPECIALS
+
+
 def closed_book_batch(
-  examples: Example, wordpiece: WordPiece, lengths: Lengths
+  examples: Example,
+  wordpiece: WordPiece,
+  lengths: Lengths,
+  joint_len: int | None = None,
 ) -> PretrainBatch:
   """A pre-training batch whose only candidate is the null document.
 
@@ -31,6 +47,7 @@ def closed_book_batch(
     examples: rows of QAExamples; the first answer is the target.
     wordpiece: for the special tokens.
     lengths: query_len and max_masks are used.
+    joint_len: to pad to; None for what these rows need.
 
   Raises:
     UserError: beside the blanks no piece of a question has room.
@@ -65,7 +82,11 @@ def closed_book_batch(
     documents=TextInputs(no_documents, no_documents, no_documents),
     null_document=null_document_inputs(wordpiece),
     joint=joint_inputs(
-      queries, empty, wordpiece, lengths.multiple, lengths.joint_len
+      queries,
+      empty,
+      wordpiece,
+      joint_len or lengths.multiple,
+      joint_len or lengths.joint_len,
     ),
     candidate_mask=np.ones((batch, 1), np.int32),
     mlm_positions=blanks.astype(np.int32) + 1,

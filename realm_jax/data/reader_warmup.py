@@ -7,6 +7,7 @@ the null document; pieces are blanked out all over, and in most rows a salient
 span of the sentence as well, as in pre-training.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,11 @@ class Readings:
 
 
 def reader_batch(
-  examples: Example, corpus: Corpus, lengths: Lengths, rng: np.random.Generator
+  examples: Example,
+  corpus: Corpus,
+  lengths: Lengths,
+  draw: Callable[[int], np.ndarray],
+  joint_len: int | None = None,
 ) -> ReaderBatch:
   """Sentences beside blocks, a quarter of the pieces blanked out.
 
@@ -90,25 +95,24 @@ def reader_batch(
     examples: of InverseCloze and Readings together, stacked: [batch, ...].
     corpus: the blocks.
     lengths: joint_len and multiple are used.
-    rng: decides what is blanked out.
+    draw: width -> [batch, width] numbers from 0 to 1; what is blanked out.
+    joint_len: to pad to; None for what these rows need.
   """
   blocks = corpus.gather(examples['read_block_id'][:, None])
   joint = joint_inputs(
     Ragged(examples['query_ids'], examples['query_lens']),
     blocks,
     corpus.wordpiece,
-    lengths.multiple,
-    lengths.joint_len,
+    joint_len or lengths.multiple,
+    joint_len or lengths.joint_len,
   )
   # [batch, joint_len]
   token_ids = joint.token_ids[:, 0]
   wordpiece = corpus.wordpiece
   special = (token_ids == wordpiece.cls_id) | (token_ids == wordpiece.sep_id)
   maskable = joint.mask[:, 0].astype(bool) & ~special
-  masked = maskable & (rng.random(token_ids.shape) < _MASK_RATE)
-  masked |= _span_pieces(examples, token_ids.shape) & (
-    rng.random((len(token_ids), 1)) < _SPAN_RATE
-  )
+  masked = maskable & (draw(token_ids.shape[1]) < _MASK_RATE)
+  masked |= _span_pieces(examples, token_ids.shape) & (draw(1) < _SPAN_RATE)
   positions, real = _first_true(masked, int(_MASK_RATE * token_ids.shape[1]))
   return ReaderBatch(
     joint=TextInputs(

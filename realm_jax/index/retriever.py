@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
+from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import Ragged, query_inputs
@@ -129,9 +130,23 @@ class Retriever:
     """Waits for a search, of the index as it still is: numpy arrays."""
     found = search.found
     if found is None:
-      found = self.index.search(search.query_embeds, search.k)
+      found = self._search_on_host(np.asarray(search.query_embeds), search.k)
     found = SearchResult(np.asarray(found.scores), np.asarray(found.block_ids))
     recall = self._audit(self.index, search.query_embeds, found)
     if recall is not None:
       self.recall = recall
     return found
+
+  def _search_on_host(self, query_embeds: np.ndarray, k: int) -> SearchResult:
+    """Searches; of several processes each a part, in an index of its own.
+
+    An approximate one need not be the same in all: what one has found is what
+    all have.
+    """
+    here = hosts.part_of(query_embeds)
+    if here is query_embeds:
+      return self.index.search(query_embeds, k)
+    found = self.index.search(here, k)
+    return SearchResult(
+      *(hosts.join_parts(array, len(query_embeds)) for array in found)
+    )

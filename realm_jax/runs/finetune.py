@@ -7,7 +7,7 @@ from typing import Any
 
 import optax
 
-from realm_jax.checks import check_at_least
+from realm_jax.checks import check_at_least, check_microbatches
 from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
@@ -20,7 +20,13 @@ from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, split_embedders
 from realm_jax.refresh.snapshots import SnapshotMaker
-from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
+from realm_jax.sharding import (
+  Layout,
+  MeshConfig,
+  OwnRows,
+  check_batch,
+  make_layout,
+)
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pipeline import BatchSource
@@ -46,6 +52,8 @@ class FinetuneConfig:
 
   Attributes:
     batch_size: questions a step.
+    num_microbatches: parts of the batch that a step takes one after the other:
+      the same update, but for dropout, with the memory of a part.
     beam_size: blocks that the retriever's loss sees (ORQA has 5000).
     num_read: blocks that the reader sees (ORQA has 5).
     reader: 'span' extracts answers from blocks; 'closed_book' fills them in
@@ -56,13 +64,15 @@ class FinetuneConfig:
   """
 
   batch_size: int = 16
+  num_microbatches: int = 1
   beam_size: int = 5000
   num_read: int = 5
   reader: str = 'span'
   block_labels: str = 'wordpieces'
 
   def __post_init__(self):
-    check_at_least(self, batch_size=1)
+    check_at_least(self, batch_size=1, num_microbatches=1)
+    check_microbatches(self)
     for name, known in (('reader', READERS), ('block_labels', BLOCK_LABELS)):
       if getattr(self, name) not in known:
         raise UserError(
@@ -127,7 +137,12 @@ def finetune(
     loop.num_steps, _FROZEN[config.reader], params
   )
   layout = make_layout(mesh, model)
-  check_batch(layout, 'FinetuneConfig.batch_size', config.batch_size)
+  check_batch(
+    layout,
+    'FinetuneConfig.batch_size',
+    config.batch_size,
+    config.num_microbatches,
+  )
   # Read before the run's folder is made, so that mistakes leave none.
   loaded = load_questions(questions)
   examples = qa_examples(loaded, opened.wordpiece, lengths)
@@ -157,11 +172,16 @@ def finetune(
   )
   if run.finished:
     return out
+  rows = OwnRows(layout, config.batch_size)
   batches = Batches(
-    range(len(examples.question_lens)), examples, config.batch_size, loop.seed
+    range(len(examples.question_lens)),
+    examples,
+    config.batch_size,
+    loop.seed,
+    rows.numbers,
   )
   if config.reader == 'closed_book':
-    source: BatchSource = ClosedBookSource(batches, opened, lengths)
+    source: BatchSource = ClosedBookSource(batches, opened, lengths, rows)
   else:
     answers = None
     if config.block_labels == 'text':
@@ -177,12 +197,21 @@ def finetune(
       index,
       answers,
       layout,
+      rows,
     )
 
   def make_step(transformation: optax.GradientTransformation) -> Step:
     if config.reader == 'closed_book':
-      return make_pretrain_step(model, transformation, 'token', layout=layout)
-    return make_finetune_step(model, transformation, layout)
+      return make_pretrain_step(
+        model,
+        transformation,
+        'token',
+        layout=layout,
+        num_microbatches=config.num_microbatches,
+      )
+    return make_finetune_step(
+      model, transformation, layout, config.num_microbatches
+    )
 
   run_stage(run, params, optimizer, make_step, source, loop, layout=layout)
   return out
@@ -199,6 +228,7 @@ def _source(
   index: IndexConfig,
   answers: Sequence[Sequence[str]] | None,
   layout: Layout | None,
+  rows: OwnRows,
 ) -> QASource:
   """Questions with the blocks found for them, over an index made of params."""
   maker = SnapshotMaker(
@@ -218,4 +248,4 @@ def _source(
     layout.mesh if layout else None,
   )
   beam_size = min(config.beam_size, corpus.num_blocks)
-  return QASource(batches, retriever, beam_size, config.num_read, answers)
+  return QASource(batches, retriever, beam_size, config.num_read, answers, rows)

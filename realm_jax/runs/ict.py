@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,19 +19,42 @@ from realm_jax.data.examples import (
   Lengths,
   split_sentences,
 )
-from realm_jax.data.featurize import Ragged, document_inputs, query_inputs
+from realm_jax.data.featurize import (
+  PAIR_SPECIALS,
+  QUERY_SPECIALS,
+  Ragged,
+  bucket_len,
+  document_inputs,
+  query_inputs,
+)
 from realm_jax.data.reader_warmup import Readings, reader_batch
 from realm_jax.errors import UserError
 from realm_jax.models.copying_init import copying_init
+from realm_jax.models.encoder import computed_as
 from realm_jax.models.realm import RealmConfig, abstract_params, init_params
-from realm_jax.sharding import MeshConfig, check_batch, make_layout
+from realm_jax.sharding import MeshConfig, OwnRows, check_batch, make_layout
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pipeline import BatchSource
 from realm_jax.train.run_folder import RunFolder
 from realm_jax.train.session import run_stage
 from realm_jax.train.step import make_ict_step
-from realm_jax.types import IctBatch, ReaderBatch
+from realm_jax.types import Array, IctBatch, ReaderBatch
+
+
+class _Begun(NamedTuple):
+  """A batch that is not featurised yet.
+
+  Attributes:
+    step: updates done when it is used.
+    examples: the rows of this process.
+    shared: [batch, 3] int32, of all rows: tokens of the query without and of
+      the block with special ones, and the block that the reader reads.
+  """
+
+  step: int
+  examples: Example
+  shared: Array
 
 
 class IctSource(BatchSource):
@@ -46,6 +69,7 @@ class IctSource(BatchSource):
     lengths: Lengths,
     reader_batch_size: int,
     seed: int,
+    rows: OwnRows | None = None,
   ):
     """Keeps its arguments.
 
@@ -53,54 +77,83 @@ class IctSource(BatchSource):
       batches: of InverseCloze examples.
       corpus: where they come from.
       lengths: sequence lengths.
-      reader_batch_size: the first so many of a batch warm up the reader.
+      reader_batch_size: so many of a batch warm up the reader.
       seed: of what is blanked out for the reader.
+      rows: of a batch, those that batches makes; None for all.
     """
     super().__init__(batches)
+    self._rows = rows or OwnRows()
     self._corpus = corpus
     self._lengths = lengths
     self._reader_batch_size = reader_batch_size
     self._seed = seed
 
-  def begin(self, step: int, params: Any) -> tuple[int, Example]:
+  def begin(self, step: int, params: Any) -> _Begun:
     """Draws sentences."""
     del params
-    return step, next(self._batches)
+    examples = next(self._batches)
+    block_lens = examples['title_lens'] + examples['body_lens'] + PAIR_SPECIALS
+    reads = 'read_block_id' if self._reader_batch_size else 'block_id'
+    shared = np.stack(
+      [examples['query_lens'], block_lens, examples[reads]], axis=1
+    )
+    return _Begun(step, examples, self._rows.share(shared))
 
-  def finish(
-    self, begun: tuple[int, Example]
-  ) -> tuple[IctBatch, dict[str, float]]:
+  def finish(self, begun: _Begun) -> tuple[IctBatch, dict[str, float]]:
     """Featurises them."""
-    step, examples = begun
+    examples = begun.examples
+    query_lens, block_lens, read_block_ids = np.asarray(begun.shared).T
     wordpiece, lengths = self._corpus.wordpiece, self._lengths
-    queries = Ragged(examples['query_ids'], examples['query_lens'])
+    document_len = bucket_len(
+      int(block_lens.max()), lengths.multiple, lengths.document_len
+    )
     blocks = BlockTokens(
       examples['title_ids'],
       examples['title_lens'],
       examples['body_ids'],
       examples['body_lens'],
     )
+    queries = Ragged(examples['query_ids'], examples['query_lens'])
+    tokens = int((query_lens + QUERY_SPECIALS + block_lens).sum())
+    reader = None
+    if self._reader_batch_size:
+      reader, num_read = self._reader_batch(begun, query_lens, read_block_ids)
+      tokens += num_read
     batch = IctBatch(
       query_inputs(queries, lengths.query_len, wordpiece),
-      document_inputs(
-        blocks, wordpiece, lengths.multiple, lengths.document_len
-      ),
+      document_inputs(blocks, wordpiece, document_len, document_len),
       examples['block_id'],
-      self._reader_batch(examples, step),
+      reader,
     )
-    tokens = int(batch.query.mask.sum() + batch.documents.mask.sum())
-    if batch.reader is not None:
-      tokens += int(batch.reader.joint.mask.sum())
     return batch, {'tokens': tokens}
 
-  def _reader_batch(self, examples: Example, step: int) -> ReaderBatch | None:
-    if not self._reader_batch_size:
-      return None
-    rows = {
-      name: array[: self._reader_batch_size] for name, array in examples.items()
-    }
-    rng = np.random.default_rng([self._seed, step])
-    return reader_batch(rows, self._corpus, self._lengths, rng)
+  def _reader_batch(
+    self, begun: _Begun, query_lens: np.ndarray, read_block_ids: np.ndarray
+  ) -> tuple[ReaderBatch, int]:
+    """What the reader reads, and how many tokens that is for all rows.
+
+    The rows are spread evenly over the batch, and so over its parts.
+    """
+    num_rows = self._reader_batch_size
+    numbers = np.arange(num_rows) * len(query_lens) // num_rows
+    bodies = np.where(
+      read_block_ids >= 0, self._corpus.body_lens[read_block_ids], 0
+    )
+    joint_lens = (query_lens + bodies + PAIR_SPECIALS)[numbers]
+    lengths = self._lengths
+    joint_len = bucket_len(
+      int(joint_lens.max()), lengths.multiple, lengths.joint_len
+    )
+    is_own, places = self._rows.among(numbers)
+    rng = np.random.default_rng([self._seed, begun.step])
+    reader = reader_batch(
+      {name: array[places] for name, array in begun.examples.items()},
+      self._corpus,
+      lengths,
+      lambda width: rng.random((num_rows, width))[is_own],
+      joint_len,
+    )
+    return reader, int(np.minimum(joint_lens, joint_len).sum())
 
 
 def _make_example(
@@ -126,7 +179,8 @@ class IctConfig:
   """What the warm start is about.
 
   Attributes:
-    batch_size: sentences, and so blocks to choose among, a step.
+    batch_size: sentences, and so blocks to choose among, a step. As they are
+      compared with each other, there are no num_microbatches here.
     reader_batch_size: sentences a step that also warm up the reader, which
       learns to read them beside other blocks; 0, as in the paper, leaves the
       reader as it is.
@@ -170,7 +224,8 @@ def ict(
     out: the run's folder; a run that was stopped goes on.
     model: sizes; vocab_size is taken from the corpus.
     bert: BERT-shaped weights to start from, a folder or a name on the Hugging
-      Face hub; they set the encoder's sizes.
+      Face hub; they set the encoder's sizes, `model` its dropout and
+      arithmetic.
     config: see IctConfig.
     lengths: sequence lengths.
     loop: how many steps.
@@ -189,7 +244,8 @@ def ict(
   optimizer = optimizer or OptimizerConfig(learning_rate=1e-4)
   weights = local_path(bert) if bert is not None else None
   if weights is not None:
-    model = dataclasses.replace(model, encoder=encoder_config_from(weights))
+    encoder = computed_as(encoder_config_from(weights), model.encoder)
+    model = dataclasses.replace(model, encoder=encoder)
   encoder = dataclasses.replace(model.encoder, vocab_size=opened.wordpiece.size)
   model = dataclasses.replace(model, encoder=encoder)
   lengths.check(opened, encoder.max_positions)
@@ -226,14 +282,16 @@ def ict(
       'reader': copying_init(params['reader'], model.encoder, rng),
     }
   train_ids, _ = split_sentences(opened, config.num_held_out, with_spans=False)
+  rows = OwnRows(layout, config.batch_size)
   batches = Batches(
     train_ids,
     _make_example(opened, lengths, config, loop.seed),
     config.batch_size,
     loop.seed,
+    rows.numbers,
   )
   source = IctSource(
-    batches, opened, lengths, config.reader_batch_size, loop.seed
+    batches, opened, lengths, config.reader_batch_size, loop.seed, rows
   )
   run_stage(
     run,

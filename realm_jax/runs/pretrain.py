@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from realm_jax.checks import check_at_least
+from realm_jax.checks import check_at_least, check_microbatches
 from realm_jax.data.batches import Batches
 from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
@@ -39,7 +39,13 @@ from realm_jax.refresh.refresher import Refresher
 from realm_jax.refresh.schedule import parse_schedule
 from realm_jax.refresh.served import identify_served, read_served
 from realm_jax.refresh.snapshots import SnapshotMaker
-from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
+from realm_jax.sharding import (
+  Layout,
+  MeshConfig,
+  OwnRows,
+  check_batch,
+  make_layout,
+)
 from realm_jax.train.loop import Event, LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pretrain_source import PretrainSource
@@ -58,6 +64,8 @@ class PretrainConfig:
 
   Attributes:
     batch_size: masked sentences a step (the paper has 512).
+    num_microbatches: parts of the batch that a step takes one after the other:
+      the same update, but for dropout, with the memory of a part.
     num_candidates: documents a sentence, the null document included.
     masking: 'salient_span', 'random_span' or 'random_token'.
     marginal: 'span', the paper's, or 'token', the official code's.
@@ -78,6 +86,7 @@ class PretrainConfig:
   """
 
   batch_size: int = 16
+  num_microbatches: int = 1
   num_candidates: int = 8
   masking: str = 'salient_span'
   marginal: str = 'span'
@@ -93,10 +102,12 @@ class PretrainConfig:
     check_at_least(
       self,
       batch_size=1,
+      num_microbatches=1,
       num_candidates=2,
       probe_every=1,
       num_held_out=0,
     )
+    check_microbatches(self)
     for name, allowed in (('masking', MASKINGS), ('marginal', MARGINALS)):
       if getattr(self, name) not in allowed:
         raise UserError(
@@ -178,7 +189,12 @@ def pretrain(
   check_index(refresh, index.kind)
   trainers, builders = divide_devices(refresh)
   layout = make_layout(mesh, start.model, trainers)
-  check_batch(layout, 'PretrainConfig.batch_size', config.batch_size)
+  check_batch(
+    layout,
+    'PretrainConfig.batch_size',
+    config.batch_size,
+    config.num_microbatches,
+  )
   # Read before the run's folder is made, so that mistakes leave none.
   questions = load_questions(probe_questions) if probe_questions else []
   lengths.check(opened, start.model.encoder.max_positions)
@@ -255,6 +271,7 @@ def pretrain(
       config.marginal,
       config.train_retriever,
       layout,
+      config.num_microbatches,
     ),
     source,
     loop,
@@ -307,7 +324,10 @@ def _source(
   if materialised is not None:
     train_ids = np.arange(materialised.num_examples)
     make_example = materialised
-  batches = Batches(train_ids, make_example, config.batch_size, loop.seed)
+  rows = OwnRows(layout, config.batch_size)
+  batches = Batches(
+    train_ids, make_example, config.batch_size, loop.seed, rows.numbers
+  )
   source = PretrainSource(
     batches,
     retriever,
@@ -316,6 +336,7 @@ def _source(
     config.num_candidates,
     config.drop_near_duplicates,
     config.level_null,
+    rows,
   )
   return source, HeldOut(
     run.model,

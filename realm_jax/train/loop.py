@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from realm_jax import hosts
 from realm_jax.errors import UserError
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.pipeline import Pipeline
@@ -148,7 +150,7 @@ def train(
     while True:
       if step > first_step or step == 0:
         _run_events(events, state, step, pending, config, reporter)
-      stop = bool(asked_to_stop)
+      stop = bool(asked_to_stop) or hosts.asked_to_stop(step)
       last = step == config.num_steps
       if step > first_step and (
         stop or last or step % config.checkpoint_every == 0
@@ -179,7 +181,8 @@ def _signals() -> Iterator[list[int]]:
   """Gathers SIGTERM and Ctrl-C in the list that it gives.
 
   A second signal is not caught: the user means it. Python lets only the main
-  thread handle signals; in others the list stays empty.
+  thread handle signals; in others the list stays empty. Of several processes it
+  stays empty too, and Ctrl-C becomes the SIGTERM of hosts.asked_to_stop.
   """
   asked: list[int] = []
   if threading.current_thread() is not threading.main_thread():
@@ -188,12 +191,17 @@ def _signals() -> Iterator[list[int]]:
 
   def ask(number: int, frame: Any) -> None:
     del frame
-    asked.append(number)
+    if hosts.are_several():
+      os.kill(os.getpid(), signal.SIGTERM)
+    else:
+      asked.append(number)
     signal.signal(number, previous[number])
 
+  caught = [signal.SIGINT]
+  if not hosts.are_several():
+    caught.append(signal.SIGTERM)
   previous: dict[int, Any] = {
-    number: signal.getsignal(number)
-    for number in (signal.SIGTERM, signal.SIGINT)
+    number: signal.getsignal(number) for number in caught
   }
   try:
     for number in previous:

@@ -19,6 +19,7 @@ from realm_jax.data.featurize import (
   joint_inputs,
   null_document_inputs,
 )
+from realm_jax.data.token_lens import token_lens
 from realm_jax.index.candidates import (
   SPARE_BLOCKS,
   Candidates,
@@ -28,9 +29,13 @@ from realm_jax.index.candidates import (
 from realm_jax.index.retriever import Retriever, Search
 from realm_jax.refresh.refresher import Refresher
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.sharding import OwnRows
 from realm_jax.train.loop import Event
 from realm_jax.train.pipeline import BatchSource
-from realm_jax.types import PretrainBatch, TextInputs
+from realm_jax.types import Array, PretrainBatch, TextInputs
+
+# Of an example, what all processes need to know to choose and pad alike.
+_SHARED = ('query_lens', 'source_block_id', 'sentence_id')
 
 
 def pretrain_batch(
@@ -41,6 +46,7 @@ def pretrain_batch(
   lengths: Lengths,
   query: TextInputs,
   null_bias: float,
+  padded_lens: tuple[int, int] | None = None,
 ) -> PretrainBatch:
   """Puts a batch together.
 
@@ -52,21 +58,27 @@ def pretrain_batch(
     lengths: document_len, joint_len and multiple are used.
     query: [batch, query_len] TextInputs of the same examples.
     null_bias: added to the null document's relevance score.
+    padded_lens: of documents and joint sequences; None for what these rows
+      need.
   """
+  if padded_lens is None:
+    lens = token_lens(examples['query_lens'], block_ids, corpus, lengths)
+    padded_lens = lens.padded(lengths)
+  document_len, joint_len = padded_lens
   blocks = corpus.gather(block_ids)
   documents = type(blocks)(*(array[:, 1:] for array in blocks))
   return PretrainBatch(
     query=query,
     documents=document_inputs(
-      documents, corpus.wordpiece, lengths.multiple, lengths.document_len
+      documents, corpus.wordpiece, document_len, document_len
     ),
     null_document=null_document_inputs(corpus.wordpiece),
     joint=joint_inputs(
       Ragged(examples['query_ids'], examples['query_lens']),
       blocks,
       corpus.wordpiece,
-      lengths.multiple,
-      lengths.joint_len,
+      joint_len,
+      joint_len,
     ),
     candidate_mask=mask,
     mlm_positions=examples['mlm_positions'],
@@ -101,14 +113,16 @@ class _Begun:
   """A batch whose documents are being searched for.
 
   Attributes:
-    examples: of MaskedSentences, stacked.
-    query: [batch, query_len] TextInputs.
+    examples: of MaskedSentences, stacked; the rows of this process.
+    shared: [batch, 3] int32; what _SHARED names, of all rows.
+    query: [batch, query_len] TextInputs; all rows, for the embedder.
     index_age: of the index that is searched, in steps.
     search: that was sent off; None once candidates are there.
-    candidates: chosen among what was found.
+    candidates: chosen among what was found, for all rows.
   """
 
   examples: Example
+  shared: Array
   query: TextInputs
   index_age: float
   search: Search | None = None
@@ -127,6 +141,7 @@ class PretrainSource(BatchSource):
     num_candidates: int,
     drop_near_duplicates: bool,
     level_null: bool,
+    rows: OwnRows | None = None,
   ):
     """Keeps its arguments.
 
@@ -138,8 +153,10 @@ class PretrainSource(BatchSource):
       num_candidates: documents a query, the null document included.
       drop_near_duplicates: also drop blocks that contain the query's sentence.
       level_null: start with a null document that scores like the others.
+      rows: those that batches makes; None for all.
     """
     super().__init__(batches)
+    self._rows = rows or OwnRows()
     self._retriever = retriever
     self._refresher = refresher
     self._snapshots = snapshots
@@ -165,9 +182,8 @@ class PretrainSource(BatchSource):
     moving all embeddings, and unmake what they know.
     """
     position = self._batches.position()
-    examples = next(self._batches)
+    query = self._rows.place(self._query_inputs(next(self._batches)))
     self._batches.seek(position)
-    query = self._query_inputs(examples)
     found = self._retriever.retrieve(params, query, self._num_candidates - 1)
     null_embed = self._snapshots.embed(
       params, null_document_inputs(self._retriever.corpus.wordpiece)
@@ -212,10 +228,14 @@ class PretrainSource(BatchSource):
       Ragged(examples['query_ids'], examples['query_lens'])
     )
 
-  def _assemble(
-    self, examples: Example, query: TextInputs, candidates: Candidates
-  ) -> PretrainBatch:
-    return pretrain_batch(
+  def assemble(
+    self, params: Any, examples: Example
+  ) -> tuple[PretrainBatch, Candidates]:
+    """Examples -> a batch with the candidates found for it; all rows of it."""
+    query = self._query_inputs(examples)
+    found = self._retriever.finish(self._search(params, query))
+    candidates = self._choose(examples, found.block_ids)
+    batch = pretrain_batch(
       examples,
       candidates.block_ids,
       candidates.mask,
@@ -224,48 +244,61 @@ class PretrainSource(BatchSource):
       query,
       self._null_bias,
     )
+    return batch, candidates
 
-  def assemble(
-    self, params: Any, examples: Example
-  ) -> tuple[PretrainBatch, Candidates]:
-    """Examples -> a batch with the candidates found for it."""
+  def _draw(self, index_age: float) -> _Begun:
+    """The next sentences, for which nothing is searched yet."""
+    examples = next(self._batches)
+    shared = np.stack([examples[name] for name in _SHARED], axis=1)
     query = self._query_inputs(examples)
-    found = self._retriever.finish(self._search(params, query))
-    candidates = self._choose(examples, found.block_ids)
-    return self._assemble(examples, query, candidates), candidates
+    return _Begun(
+      examples, self._rows.share(shared), self._rows.place(query), index_age
+    )
 
   def begin(self, step: int, params: Any) -> _Begun:
     """Draws sentences, and sends off the search for their documents."""
-    examples = next(self._batches)
-    query = self._query_inputs(examples)
-    index_age = self._refresher.mean_age(step)
-    return _Begun(examples, query, index_age, self._search(params, query))
+    begun = self._draw(self._refresher.mean_age(step))
+    begun.search = self._search(params, begun.query)
+    return begun
 
   def finish(self, begun: _Begun) -> tuple[PretrainBatch, dict[str, float]]:
     """Waits for what was found, and gathers its tokens."""
     start = time.perf_counter()
+    shared = dict(zip(_SHARED, np.asarray(begun.shared).T, strict=True))
     if begun.search is not None:
       found = self._retriever.finish(begun.search)
       begun.search = None
-      begun.candidates = self._choose(begun.examples, found.block_ids)
+      begun.candidates = self._choose(shared, found.block_ids)
     retrieve_seconds = time.perf_counter() - start
     candidates = begun.candidates
     assert candidates is not None
-    batch = self._assemble(begun.examples, begun.query, candidates)
+    corpus, lengths = self._retriever.corpus, self._retriever.lengths
+    lens = token_lens(
+      shared['query_lens'], candidates.block_ids, corpus, lengths
+    )
+    batch = pretrain_batch(
+      begun.examples,
+      self._rows.of(candidates.block_ids),
+      self._rows.of(candidates.mask),
+      corpus,
+      lengths,
+      begun.query,
+      self._null_bias,
+      lens.padded(lengths),
+    )
+    batch = batch._replace(null_document=self._rows.whole(batch.null_document))
     self._refresher.queries = begun.query
     found_ids = candidates.block_ids[candidates.mask.astype(bool)]
     found_ids = found_ids[found_ids >= 0]
     metrics = {
       'index_age': begun.index_age,
       'distinct_blocks': len(np.unique(found_ids)) / max(len(found_ids), 1),
-      'retrieval_spread': retrieval_spread(
-        candidates, self._retriever.corpus.num_blocks
-      ),
+      'retrieval_spread': retrieval_spread(candidates, corpus.num_blocks),
       'source_found': candidates.num_source / len(candidates.mask),
       'duplicates_dropped': candidates.num_duplicates,
       'near_duplicates_dropped': candidates.num_near_duplicates,
       'empty_slots': candidates.num_empty,
-      'tokens': int(batch.joint.mask.sum() + batch.documents.mask.sum()),
+      'tokens': int(lens.joint.sum() + lens.documents.sum()),
       'retrieve_seconds': retrieve_seconds,
     }
     if self._retriever.recall is not None:
@@ -284,18 +317,13 @@ class PretrainSource(BatchSource):
   def recall(self, step: int, remembered: dict[str, Any]) -> _Begun:
     """Draws the sentences again; their candidates are those remembered."""
     del step
-    examples = next(self._batches)
+    begun = self._draw(remembered['index_age'])
     candidates = Candidates(**remembered['candidates'])
-    candidates = candidates._replace(
+    begun.candidates = candidates._replace(
       block_ids=np.array(candidates.block_ids, np.int32),
       mask=np.array(candidates.mask, np.int32),
     )
-    return _Begun(
-      examples,
-      self._query_inputs(examples),
-      remembered['index_age'],
-      candidates=candidates,
-    )
+    return begun
 
   def position(self, step: int) -> dict[str, Any]:
     """Which snapshot is in use, and the null document's bias."""

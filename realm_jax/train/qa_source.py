@@ -9,13 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from realm_jax import hosts
 from realm_jax.answer_matching import match_answers
 from realm_jax.data.batches import Batches
-from realm_jax.data.closed_book import closed_book_batch
+from realm_jax.data.closed_book import closed_book_batch, closed_book_lens
 from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import Example, Lengths
-from realm_jax.data.featurize import Ragged, joint_inputs
+from realm_jax.data.featurize import Ragged, bucket_len, joint_inputs
+from realm_jax.data.token_lens import token_lens
 from realm_jax.index.retriever import Retriever, Search
+from realm_jax.sharding import OwnRows
 from realm_jax.train.pipeline import BatchSource
 from realm_jax.types import (
   NULL_BLOCK_ID,
@@ -68,7 +71,11 @@ def blocks_with_answer_text(
 
 
 def read_inputs(
-  examples: Example, blocks: BlockTokens, corpus: Corpus, lengths: Lengths
+  examples: Example,
+  blocks: BlockTokens,
+  corpus: Corpus,
+  lengths: Lengths,
+  joint_len: int | None = None,
 ) -> tuple[TextInputs, np.ndarray]:
   """What the span reader sees.
 
@@ -77,6 +84,7 @@ def read_inputs(
     blocks: of [batch, num_read] documents.
     corpus: for its vocabulary.
     lengths: joint_len and multiple are used.
+    joint_len: to pad to; None for what these rows need.
 
   Returns:
     Joint inputs [batch, num_read, joint_len] and the block mask of the same
@@ -86,8 +94,8 @@ def read_inputs(
     Ragged(examples['question_ids'], examples['question_lens']),
     blocks,
     corpus.wordpiece,
-    lengths.multiple,
-    lengths.joint_len,
+    joint_len or lengths.multiple,
+    joint_len or lengths.joint_len,
   )
   block_mask = joint.segment_ids * (joint.token_ids != corpus.wordpiece.sep_id)
   return joint, block_mask.astype(np.int32)
@@ -98,13 +106,15 @@ class _Begun:
   """A batch whose blocks are being searched for.
 
   Attributes:
-    examples: rows of QAExamples.
-    question: [batch, query_len] TextInputs.
+    examples: rows of QAExamples, those of this process.
+    question_lens: [batch] int32; of all rows, without special tokens.
+    question: [batch, query_len] TextInputs; all rows, for the embedder.
     search: that was sent off; None once block_ids are there.
-    block_ids: [batch, beam_size] int32, what was found.
+    block_ids: [batch, beam_size] int32, what was found for all rows.
   """
 
   examples: Example
+  question_lens: Array
   question: TextInputs
   search: Search | None = None
   block_ids: np.ndarray | None = None
@@ -120,6 +130,7 @@ class QASource(BatchSource):
     beam_size: int,
     num_read: int,
     answers: Sequence[Sequence[str]] | None = None,
+    rows: OwnRows | None = None,
   ):
     """Keeps its arguments.
 
@@ -130,8 +141,10 @@ class QASource(BatchSource):
       num_read: blocks that the reader sees.
       answers: of each question, by row, to look for in the blocks' texts; None
         to look for the answers' wordpieces.
+      rows: of a batch, those that batches makes; None for all.
     """
     super().__init__(batches)
+    self._rows = rows or OwnRows()
     self._retriever = retriever
     self._beam_size = beam_size
     self._num_read = num_read
@@ -151,7 +164,8 @@ class QASource(BatchSource):
     question = self._retriever.query_inputs(
       Ragged(examples['question_ids'], examples['question_lens'])
     )
-    return _Begun(examples, question)
+    question_lens = self._rows.share(examples['question_lens'])
+    return _Begun(examples, question_lens, self._rows.place(question))
 
   def finish(self, begun: _Begun) -> tuple[QABatch, dict[str, float]]:
     """Waits for what was found, and looks for answers in it."""
@@ -162,10 +176,18 @@ class QASource(BatchSource):
     block_ids = begun.block_ids
     assert block_ids is not None
     retrieve_seconds = time.perf_counter() - start
-    examples, question = begun.examples, begun.question
+    examples = begun.examples
     retriever = self._retriever
-    corpus = retriever.corpus
-    blocks = corpus.gather(block_ids)
+    corpus, lengths = retriever.corpus, retriever.lengths
+    lens = token_lens(
+      np.asarray(begun.question_lens),
+      block_ids[:, : self._num_read],
+      corpus,
+      lengths,
+    )
+    _, joint_len = lens.padded(lengths)
+    own_ids = self._rows.of(block_ids)
+    blocks = corpus.gather(own_ids)
     if self._answers is None:
       has_answer = blocks_with_answer(
         blocks.body_ids,
@@ -173,15 +195,17 @@ class QASource(BatchSource):
         examples['answer_ids'],
         examples['answer_lens'],
       )
+      if hosts.are_several():
+        has_answer = np.asarray(has_answer)  # rows of this process alone
     else:
       answers = [self._answers[row] for row in examples['row']]
-      has_answer = blocks_with_answer_text(corpus, block_ids, answers)
+      has_answer = blocks_with_answer_text(corpus, own_ids, answers)
     read = BlockTokens(*(array[:, : self._num_read] for array in blocks))
-    joint, block_mask = read_inputs(examples, read, corpus, retriever.lengths)
+    joint, block_mask = read_inputs(examples, read, corpus, lengths, joint_len)
     batch = QABatch(
-      question=question,
+      question=begun.question,
       beam_embeds=retriever.index.embeds(block_ids),
-      beam_mask=(block_ids >= 0).astype(np.int32),
+      beam_mask=(own_ids >= 0).astype(np.int32),
       beam_has_answer=has_answer,
       joint=joint,
       block_mask=block_mask,
@@ -189,7 +213,7 @@ class QASource(BatchSource):
       answer_lens=examples['answer_lens'],
     )
     return batch, {
-      'tokens': int(joint.mask.sum()),
+      'tokens': int(lens.joint.sum()),
       'retrieve_seconds': retrieve_seconds,
     }
 
@@ -211,18 +235,43 @@ class ClosedBookSource(BatchSource):
 
   uses_params = False
 
-  def __init__(self, batches: Batches, corpus: Corpus, lengths: Lengths):
-    """Keeps its arguments; batches are of QAExamples."""
+  def __init__(
+    self,
+    batches: Batches,
+    corpus: Corpus,
+    lengths: Lengths,
+    rows: OwnRows | None = None,
+  ):
+    """Keeps its arguments.
+
+    Args:
+      batches: of QAExamples.
+      corpus: for its vocabulary.
+      lengths: see closed_book_batch.
+      rows: of a batch, those that batches makes; None for all.
+    """
     super().__init__(batches)
     self._corpus = corpus
     self._lengths = lengths
+    self._rows = rows or OwnRows()
 
-  def begin(self, step: int, params: Any) -> Example:
-    """Draws questions."""
+  def begin(self, step: int, params: Any) -> tuple[Example, Array]:
+    """Draws questions; their lengths are those of all rows."""
     del step, params
-    return next(self._batches)
+    examples = next(self._batches)
+    return examples, self._rows.share(examples['question_lens'])
 
-  def finish(self, begun: Example) -> tuple[PretrainBatch, dict[str, float]]:
+  def finish(
+    self, begun: tuple[Example, Array]
+  ) -> tuple[PretrainBatch, dict[str, float]]:
     """Questions as blanks."""
-    batch = closed_book_batch(begun, self._corpus.wordpiece, self._lengths)
-    return batch, {'tokens': int(batch.joint.mask.sum())}
+    examples, question_lens = begun
+    lens = closed_book_lens(np.asarray(question_lens), self._lengths)
+    joint_len = bucket_len(
+      int(lens.max()), self._lengths.multiple, self._lengths.joint_len
+    )
+    batch = closed_book_batch(
+      examples, self._corpus.wordpiece, self._lengths, joint_len
+    )
+    batch = batch._replace(null_document=self._rows.whole(batch.null_document))
+    return batch, {'tokens': int(lens.sum())}

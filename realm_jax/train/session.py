@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 
+from realm_jax import hosts
 from realm_jax.sharding import Layout
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.loop import Event, LoopConfig, train
 from realm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from realm_jax.train.pipeline import BatchSource, Pipeline
-from realm_jax.train.reporting import Reporter
+from realm_jax.train.reporting import Reporter, Silent, console
 from realm_jax.train.run_folder import RunFolder
 from realm_jax.train.state import create_state
 from realm_jax.train.step import Step
@@ -46,6 +47,7 @@ def run_stage(
   Returns:
     The final parameters, which are saved in the folder as well.
   """
+  console.quiet = not hosts.is_first()
   transformation, _ = make_optimizer(optimizer, params)
   state = create_state(params, transformation, layout)
   folder = run.path / 'checkpoints'
@@ -74,6 +76,8 @@ def run_stage(
     first_step = int(state.step)
     with contextlib.closing(
       Reporter(run.path, run.stage, loop.num_steps, first_step, num_candidates)
+      if hosts.is_first()
+      else Silent()
     ) as reporter:
       state = train(
         state,

@@ -35,7 +35,9 @@ def examples(corpus, readings):
 
 def warmup(examples, corpus, seed=0):
   rng = np.random.default_rng(seed)
-  return reader_batch(examples, corpus, tiny.LENGTHS, rng)
+  return reader_batch(
+    examples, corpus, tiny.LENGTHS, lambda width: rng.random((BATCH, width))
+  )
 
 
 def test_a_reading_has_a_span_and_a_block_with_it_or_without(corpus, readings):

@@ -228,6 +228,33 @@ class Layout:
 
     return jax.tree.map(put, params, self.params)
 
+  def place_params_whole(self, params: Any) -> Any:
+    """Parameters, however they lie, with all of them on every device.
+
+    Args:
+      params: as the state keeps them; or each process has all of them.
+    """
+
+    def put(array: Any) -> jax.Array:
+      return self._put_whole(np.asarray(array), ())
+
+    devices = set(self.mesh.devices.flat)
+    leaves = jax.tree.leaves(params)
+    if not all(
+      isinstance(array, jax.Array) and array.sharding.device_set == devices
+      for array in leaves
+    ):
+      return jax.tree.map(put, params)
+    if all(array.is_fully_replicated for array in leaves):
+      return params
+    return self.replicate(params)
+
+  @functools.cached_property
+  def replicate(self) -> Callable:
+    """A tree of arrays on the mesh -> the same, whole on every device."""
+    # Moved one by one, each array would be compiled for.
+    return jax.jit(lambda tree: tree, out_shardings=self.whole)
+
   def like_params(self, tree: Any) -> Any:
     """Shardings of a tree in which trees like the parameters occur.
 
@@ -375,7 +402,7 @@ class OwnRows:
     """
     if self._are_all or self._layout is None:
       return batch
-    return jax.device_put(self._layout.place(batch), self._layout.whole)
+    return self._layout.replicate(self._layout.place(batch))
 
   def whole(self, batch: Any) -> Any:
     """What is no row, such as the null document -> what Layout.place takes."""

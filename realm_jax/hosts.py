@@ -31,6 +31,7 @@ from realm_jax.settings import as_json, differences
 _START_SECONDS = 300
 # Process 0 keeps the others connected, and leaves after them.
 _LEAVE_SECONDS = 3
+_TEXT_SIZE = 4096
 _FLAGS = '--coordinator, --num-processes and --process-id'
 
 
@@ -206,7 +207,7 @@ def by_first(function: Callable[[], Any]) -> Any:
       raised = error
       kind = 'user_error' if isinstance(error, USER_ERRORS) else 'error'
       answer[kind] = str(error) or type(error).__name__
-  answer = json.loads(_texts(json.dumps(answer), from_first=True)[0])
+  answer = json.loads(_texts(json.dumps(answer))[0])
   if raised is not None:
     raise raised
   if 'user_error' in answer:
@@ -285,18 +286,17 @@ def asked_to_stop(step: int) -> bool:
   return are_several() and multihost_utils.reached_preemption_sync_point(step)
 
 
-def _texts(text: str, from_first: bool = False) -> list[str]:
-  """The texts of all processes in their order, or that of process 0 alone."""
-  share = (
-    (lambda array: multihost_utils.broadcast_one_to_all(array)[None])
-    if from_first
-    else multihost_utils.process_allgather
-  )
+def _texts(text: str) -> list[str]:
+  """The texts of all processes, in their order."""
   data = np.frombuffer(text.encode(), np.uint8)
-  lengths = share(np.int32(len(data)))
-  padded = np.zeros(lengths.max(), np.uint8)
-  padded[: len(data)] = data[: len(padded)]
+  lengths = multihost_utils.process_allgather(np.int32(len(data)))
+  # Of few sizes, for each is compiled.
+  size = max(_TEXT_SIZE, 1 << int(lengths.max() - 1).bit_length())
+  padded = np.zeros(size, np.uint8)
+  padded[: len(data)] = data
   return [
     row[:length].tobytes().decode()
-    for row, length in zip(share(padded), lengths, strict=True)
+    for row, length in zip(
+      multihost_utils.process_allgather(padded), lengths, strict=True
+    )
   ]

@@ -9,17 +9,15 @@ import numpy as np
 
 from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import Lengths
-from realm_jax.data.featurize import bucket_len, document_inputs
+from realm_jax.data.featurize import document_inputs
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.index.snapshot import Snapshot
+from realm_jax.refresh.length_batches import length_batches, tokens_at_a_time
 from realm_jax.refresh.parts import Parts
 from realm_jax.refresh.reuse import array_fingerprint, params_fingerprint
 from realm_jax.refresh.throughput import Throughput
 from realm_jax.sharding import Layout, OwnRows
 from realm_jax.types import NULL_BLOCK_ID, TextInputs
-
-# Blocks that a device embeds at a time.
-_BATCH_SIZE = 128
 
 
 class Blocks(Protocol):
@@ -37,18 +35,6 @@ class Blocks(Protocol):
 
   def gather(self, block_ids: np.ndarray) -> BlockTokens:
     """Wordpieces of blocks: see Corpus.gather."""
-
-
-def _batch_size(num_blocks: int, layout: Layout | None) -> int:
-  """Blocks embedded at a time, by all devices; a few need not be as many.
-
-  One device always takes as many, filled up: of two batches of one shape a
-  block has the same embedding to the last bit, whatever else they hold.
-  """
-  if layout is None:
-    return _BATCH_SIZE
-  num_devices = layout.mesh.size
-  return num_devices * min(_BATCH_SIZE, -(-num_blocks // num_devices))
 
 
 def embed_blocks(
@@ -87,6 +73,8 @@ def embed_blocks(
   Raises:
     KeyboardInterrupt: as it came; what was embedded has been kept.
   """
+  if layout is not None:
+    params = layout.place_params_whole(params)  # gathered once
   fingerprint = params_fingerprint(params)
   table = BlockTable(corpus, known)
   parts = None
@@ -185,40 +173,39 @@ def fill_table(
     throughput: counts what is embedded.
   """
   if layout is not None:
-    params = jax.device_put(params, layout.whole)  # gathered once
-  size = _batch_size(corpus.num_blocks, layout)
-  rows = OwnRows(layout, size)
+    params = layout.place_params_whole(params)
+  lens = corpus.block_lens[table.order]
+  num_devices = 1 if layout is None else layout.mesh.size
   dispatched = None
-  for start in range(table.num_done, len(table.order), size):
-    block_ids = table.order[start : start + size]
-    inputs = _inputs(corpus, block_ids, lengths, rows)
+  for batch in length_batches(lens, lengths, num_devices, table.num_done):
+    rows = OwnRows(layout, batch.size)
+    block_ids = table.order[batch.start : batch.stop]
+    inputs = _inputs(corpus, block_ids, rows, batch.length)
     # Dispatched, not waited for: the host keeps the last batch and gathers the
     # next one meanwhile.
     embeds = embed(params, rows.place(inputs))
     if throughput is not None:
-      block_lens = corpus.block_lens[block_ids]
-      throughput.add(block_lens, size, inputs.mask.shape[1])
+      block_lens = lens[batch.start : batch.stop]
+      throughput.add(block_lens, batch.size, batch.length)
     if dispatched is not None:
       table.add(dispatched)
       if parts is not None and parts.is_due():
         parts.write(table.done_since(parts.num_rows))
     dispatched = embeds
-    on_progress(table.num_known + start + len(block_ids))
+    on_progress(table.num_known + batch.stop)
   if dispatched is not None:
     table.add(dispatched)
 
 
 def _inputs(
-  corpus: Blocks, block_ids: np.ndarray, lengths: Lengths, rows: OwnRows
+  corpus: Blocks, block_ids: np.ndarray, rows: OwnRows, length: int
 ) -> TextInputs:
   """[num_rows, length] inputs of some blocks, the rows of this process.
 
-  The last batch is filled up with null documents: one shape a length.
+  Behind the last of them null documents.
   """
   padded_ids = np.full(rows.batch_size, NULL_BLOCK_ID, np.int64)
   padded_ids[: len(block_ids)] = block_ids
-  needed = int(corpus.block_lens[block_ids].max())
-  length = bucket_len(needed, lengths.multiple, lengths.document_len)
   blocks = corpus.gather(rows.of(padded_ids))
   # Of this length, however short those of this process are.
   return document_inputs(blocks, corpus.wordpiece, length, length)
@@ -237,7 +224,7 @@ def _origin(
     'corpus_fingerprint': corpus.fingerprint,
     'document_len': lengths.document_len,
     'multiple': lengths.multiple,
-    'batch_size': _batch_size(corpus.num_blocks, layout),
+    'tokens_at_a_time': tokens_at_a_time(),
     'num_blocks': len(order),
     'block_ids': array_fingerprint(order),
     'num_devices': 1 if layout is None else layout.mesh.size,

@@ -34,6 +34,7 @@ from realm_jax.costs.shapes import StepShape, Workload
 from realm_jax.costs.work import (
   Work,
   parameter_counts,
+  recomputed_work,
   retrieve_work,
   step_work,
   update_work,
@@ -231,7 +232,7 @@ def _made_up_rows(num_blocks: int, embed_dim: int, dtype: str) -> np.ndarray:
   drawn = rng.standard_normal((CHUNK_SIZE, embed_dim), np.float32)
   for start in range(0, num_blocks, CHUNK_SIZE):
     part = rows[start : start + CHUNK_SIZE]
-    signs = rng.choice(np.float32([-1, 1]), embed_dim)
+    signs = rng.choice([-1.0, 1.0], embed_dim).astype(np.float32)
     part[:] = drawn[: len(part)] * signs[None]
   rows.flags.writeable = False
   return rows
@@ -282,7 +283,11 @@ def step_calls(
   del params
   step = _Donating(
     make_pretrain_step(
-      model, transformation, marginal, workload.train_retriever
+      model,
+      transformation,
+      marginal,
+      workload.train_retriever,
+      num_microbatches=shape.num_microbatches,
     ),
     held,
     batch,
@@ -308,13 +313,15 @@ def step_calls(
   return calls, step.memory_bytes()
 
 
-def step_works(workload: Workload, num_blocks: int) -> dict[str, Work]:
+def step_works(
+  workload: Workload, num_blocks: int, fused: bool = False
+) -> dict[str, Work]:
   """What each of the parts does, by the cost model; none for 'gather'."""
   model, shape = workload.model, workload.shape
-  parts = step_work(model, shape, workload.train_retriever)
+  parts = step_work(model, shape, workload.train_retriever, fused)
   reader = parts['reader'] + parts['mlm head']
   # The part is timed with its gradient, whether training asks for it or not.
-  trained = step_work(model, shape)
+  trained = step_work(model, shape, fused=fused)
   names = ('query', 'documents', 'null document', 'scores')
   embed = sum((trained[name] for name in names), Work())
   num_trained = sum(parameter_counts(workload.params).values())
@@ -323,7 +330,7 @@ def step_works(workload: Workload, num_blocks: int) -> dict[str, Work]:
     EMBED: embed,
     READ: reader,
     UPDATE: update_work(num_trained),
-    STEP: sum(parts.values(), update_work(num_trained)),
+    STEP: sum(parts.values(), update_work(num_trained, shape.num_microbatches)),
   }
 
 
@@ -366,17 +373,28 @@ def measure_step(
   seconds = time_in_turn({**probing, **calls}, rounds)
   median = {name: statistics.median(times) for name, times in seconds.items()}
   rates = probes.rates(median[_PRODUCT], median[_READING])
-  works = step_works(workload, num_blocks)
+  fused = probed(device.platform, rates).fuses(
+    model.encoder, jax.device_count(), training=True
+  )
+  works = step_works(workload, num_blocks, fused)
+  again = recomputed_work(model, shape, workload.train_retriever, fused)
   parts = {
     name: {
       'milliseconds': 1e3 * median[name],
       'share_of_step': median[name] / median[STEP],
-      **_rated(works.get(name), name, seconds, probes, model.encoder.dtype),
+      **_rated(
+        works.get(name),
+        name,
+        seconds,
+        probes,
+        model.encoder.dtype,
+        again if name == STEP else Work(),
+      ),
     }
     for name in calls
   }
   in_turn = sum(median.get(name, 0.0) for name in (RETRIEVE, GATHER, STEP))
-  memory = device_memory(workload, num_devices=1)
+  memory = device_memory(workload, fused=fused)
   held = ('parameters', 'gradients', 'optimizer', 'activations', 'batch')
   return {
     'machine': {
@@ -400,8 +418,9 @@ def _rated(
   seconds: dict[Any, list[float]],
   probes: floors.Probes,
   dtype: str,
+  again: Work,
 ) -> dict[str, float | None]:
-  """What the times of a part mean beside its work."""
+  """What the times of a part mean beside its work, and what it does again."""
   if work is None:
     return {}
   own = seconds[name]
@@ -412,7 +431,9 @@ def _rated(
   products = [work.flops / rate['flops_per_second'] for rate in rates]
   device = jax.local_devices()[0].platform
   peak = peak_at_hand()
-  planned = [probed(device, rate).seconds(work, dtype) for rate in rates]
+  planned = [
+    probed(device, rate).seconds(work + again, dtype) for rate in rates
+  ]
   return {
     'flops': work.flops,
     'flops_per_second': work.flops / statistics.median(own),

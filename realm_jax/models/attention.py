@@ -1,6 +1,7 @@
 """Attention of some positions to all: by XLA's products, or in one kernel.
 
-    xla    scores, softmax, dropout and context, on any backend
+    xla    scores, softmax, dropout and context, on any backend; on a CPU a few
+           texts at a time
     fused  cuDNN's flash attention on NVIDIA GPUs, which never holds the scores
 
 The fused kernel has no dropout of its own that changes from step to step, and
@@ -25,6 +26,8 @@ _FUSED_HEAD_MULTIPLE, _FUSED_HEAD_MAX = 8, 128
 _FUSED_CAPABILITY = 8
 # Shorter texts have few scores; with 'auto' XLA has them.
 _FUSED_LENGTH = 64
+# Fewer scores are computed at once, more in as many parts as this.
+_SCORES_IN_ONE, _NUM_PARTS = 1 << 20, 8
 
 
 def fused_problem(
@@ -112,13 +115,65 @@ def attend_fused(query: Array, key: Array, value: Array, mask: Array) -> Array:
   )
 
 
+def num_parts(batch: int, num_scores: int) -> int:
+  """In how many parts attention is best computed by XLA, a batch at most.
+
+  Args:
+    batch: texts.
+    num_scores: of all of them.
+  """
+  alone_on_cpu = jax.default_backend() == 'cpu' and jax.device_count() == 1
+  if alone_on_cpu and num_scores >= _SCORES_IN_ONE:
+    return min(batch, _NUM_PARTS)
+  return 1
+
+
+def attend_in_parts(
+  query: Array,
+  key: Array,
+  value: Array,
+  mask: Array,
+  kept: Array | None,
+  attend_part: Callable[..., Array],
+  parts: int,
+) -> Array:
+  """Attention of some texts at a time: the numbers are the same.
+
+  A CPU finds the scores of a part in its cache in the next pass over them, and
+  computes parts side by side, where XLA has one product of many small matrices
+  on one core at a time. On a mesh it would tear apart what lies on one device.
+
+  Args:
+    query: as all others but parts, as `attend` has it.
+    key: the same.
+    value: the same.
+    mask: the same.
+    kept: the same.
+    attend_part: `attend` of the arguments above.
+    parts: how many; at most batch.
+  """
+  arrays = (query, key, value, mask, kept)
+  batch = query.shape[0]
+  stops = [batch * (number + 1) // parts for number in range(parts)]
+  slices = [
+    slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)
+  ]
+  return jnp.concatenate(
+    [
+      attend_part(*(None if a is None else a[part] for a in arrays))
+      for part in slices
+    ]
+  )
+
+
 def attend(
   query: Array,
   key: Array,
   value: Array,
   mask: Array,
+  kept: Array | None,
   mask_bias: float | None,
-  dropout: Callable[[Array], Array],
+  dropout: Callable[[Array, Array | None], Array],
 ) -> Array:
   """Attention by XLA.
 
@@ -127,8 +182,10 @@ def attend(
     key: [batch, length, num_heads, head_size].
     value: as key.
     mask: [batch, length] bool; true at real tokens.
+    kept: [batch, num_heads, num_positions, length] bool; the weights that
+      dropout keeps. None: all.
     mask_bias: added to the scores of padding; see EncoderConfig.
-    dropout: of the attention weights.
+    dropout: (weights, kept) -> what is left of the weights.
 
   Returns:
     [batch, num_positions, num_heads, head_size] in the dtype of value. Scores
@@ -153,7 +210,7 @@ def attend(
   # to divide, forwards and backwards.
   context = jnp.einsum(
     'bhqk,bhkd->bhqd',
-    dropout(weights).astype(value.dtype),
+    dropout(weights, kept).astype(value.dtype),
     value,
     preferred_element_type=dtype,
   )

@@ -10,6 +10,7 @@ name its axes for sharding.
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,10 @@ from realm_jax.models.attention import (
   ATTENTIONS,
   attend,
   attend_fused,
+  attend_in_parts,
   fused_problem,
   is_fused,
+  num_parts,
 )
 from realm_jax.models.layers import Dense, Dropout, weight_init
 from realm_jax.types import Array, TextInputs
@@ -277,8 +280,19 @@ class SelfAttention(nn.Module):
     ):
       context = attend_fused(query, key, value, mask)
     else:
-      dropout = functools.partial(self.dropout, deterministic=deterministic)
-      context = attend(query, key, value, mask, config.mask_bias, dropout)
+      scores = (len(query), config.num_heads, query.shape[1], key.shape[1])
+      kept = self.dropout.draw(scores, deterministic)
+      context = attend_in_parts(
+        query,
+        key,
+        value,
+        mask,
+        kept,
+        functools.partial(
+          attend, mask_bias=config.mask_bias, dropout=self.dropout.apply_to
+        ),
+        num_parts(len(query), math.prod(scores)),
+      )
     return self.output(context.reshape(from_hidden.shape))
 
 

@@ -47,17 +47,29 @@ class Dropout(nn.Module):
 
   rate: float
 
-  @nn.compact
   def __call__(self, inputs: Array, deterministic: bool) -> Array:
     """[...] -> [...]; with deterministic, as it is. Reads rng 'dropout'."""
-    num_kept = round((1 - self.rate) * 256)
-    if deterministic or num_kept == 256:
-      return inputs
-    *leading, last = inputs.shape
+    return self.apply_to(inputs, self.draw(inputs.shape, deterministic))
+
+  def draw(self, shape: tuple[int, ...], deterministic: bool) -> Array | None:
+    """What to keep of an array of this shape, bool; None: all of it."""
+    if deterministic or self._num_kept == 256:
+      return None
+    *leading, last = shape
     words = jax.random.bits(
       self.make_rng('dropout'), (*leading, -(-last // 4)), jnp.uint32
     )
     draws = jax.lax.bitcast_convert_type(words, jnp.uint8)
-    draws = draws.reshape(*leading, -1)[..., :last]
-    scale = jnp.array(256 / max(1, num_kept), inputs.dtype)
-    return jnp.where(draws < num_kept, inputs * scale, 0)
+    return draws.reshape(*leading, -1)[..., :last] < self._num_kept
+
+  def apply_to(self, inputs: Array, kept: Array | None) -> Array:
+    """The array without what is not kept; the rest is scaled."""
+    if kept is None:
+      return inputs
+    scale = jnp.array(256 / max(1, self._num_kept), inputs.dtype)
+    return jnp.where(kept, inputs * scale, 0)
+
+  @property
+  def _num_kept(self) -> int:
+    """Of each 256 entries."""
+    return round((1 - self.rate) * 256)

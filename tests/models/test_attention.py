@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +7,7 @@ import pytest
 
 from realm_jax.errors import UserError
 from realm_jax.models import attention, encoder
+from realm_jax.models.layers import Dropout
 from realm_jax.types import TextInputs
 
 FUSES = {
@@ -38,6 +38,12 @@ def by_numpy(query, key, value, mask):
   return np.einsum('bhqk,bkhd->bqhd', weights, value)
 
 
+def attend(query, key, value, mask, kept=None, mask_bias=-1e4):
+  return attention.attend(
+    query, key, value, mask, kept, mask_bias, Dropout(0.25).apply_to
+  )
+
+
 @pytest.fixture
 def gpu_of_numbers(monkeypatch):
   """One device that fuses, whose kernel is JAX's own, computed by XLA."""
@@ -56,9 +62,7 @@ def test_attention_is_a_softmax_over_real_tokens(gpu_of_numbers):
   query, key, value = random_heads(3, 7, 2, 5)
   mask = prefix_mask([7, 1, 4], 7)
   expected = by_numpy(query, key, value, mask)
-  plain = attention.attend(
-    query, key, value, mask, -1e4, lambda weights: weights
-  )
+  plain = attend(query, key, value, mask)
   np.testing.assert_allclose(plain, expected, atol=2e-6)
   fused = attention.attend_fused(query, key, value, mask)
   np.testing.assert_allclose(fused, expected, atol=2e-6)
@@ -67,9 +71,7 @@ def test_attention_is_a_softmax_over_real_tokens(gpu_of_numbers):
 def test_some_positions_attend_as_they_do_among_all():
   query, key, value = random_heads(2, 7, 2, 5)
   mask = prefix_mask([7, 3], 7)
-  some = attention.attend(
-    query[:, 2:5], key, value, mask, None, lambda weights: weights
-  )
+  some = attend(query[:, 2:5], key, value, mask, mask_bias=None)
   expected = by_numpy(query, key, value, mask)[:, 2:5]
   np.testing.assert_allclose(some, expected, atol=2e-6)
 
@@ -159,6 +161,71 @@ def test_fused_is_refused_where_nothing_fuses(changes, message):
     encoder.EncoderConfig(**settings)
 
 
+@pytest.mark.parametrize('parts', [1, 3, 7])
+def test_parts_have_the_numbers_and_gradients_of_the_whole(parts):
+  heads = random_heads(7, 5, 2, 3)
+  mask = prefix_mask([5, 1, 4, 5, 2, 3, 5], 5)
+  kept = np.random.default_rng(2).random((7, 2, 5, 5)) < 0.75
+  weights = random_heads(7, 5, 2, 3, seed=1)[0]
+
+  def value_and_gradients(in_parts):
+    def total(*heads):
+      return (in_parts(*heads, mask, kept) * weights).sum()
+
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(*heads)
+
+  expected = value_and_gradients(attend)
+  actual = value_and_gradients(
+    lambda *args: attention.attend_in_parts(*args, attend, parts)
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 2e-6), actual, expected
+  )
+  without = value_and_gradients(lambda *args: attend(*args[:4]))
+  assert abs(without[0] - expected[0]) > 1e-3
+
+
+def test_an_encoder_drops_the_same_weights_in_parts(monkeypatch):
+  config = encoder.EncoderConfig(
+    vocab_size=31,
+    hidden_size=8,
+    num_layers=2,
+    num_heads=2,
+    feed_forward_size=12,
+    max_positions=13,
+    attention_dropout_rate=0.4,
+  )
+  ids = np.random.default_rng(0).integers(0, 31, (3, 11))
+  text = TextInputs(ids, np.ones_like(ids), 0 * ids)
+  model = encoder.Encoder(config)
+  params = model.init(jax.random.key(0), text)['params']
+
+  def hidden():
+    rngs = {'dropout': jax.random.key(1)}
+    return model.apply({'params': params}, text, deterministic=False, rngs=rngs)
+
+  expected = hidden()
+  numbers = []
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  monkeypatch.setattr(attention, '_SCORES_IN_ONE', 3 * 2 * 11 * 11)
+  monkeypatch.setattr(
+    encoder,
+    'num_parts',
+    lambda *args: numbers.append(attention.num_parts(*args)) or numbers[-1],
+  )
+  np.testing.assert_allclose(hidden(), expected, atol=1e-5)
+  assert numbers == ([3, 3] if jax.default_backend() == 'cpu' else [1, 1])
+
+
+def test_few_scores_and_meshes_are_computed_whole(monkeypatch):
+  assert attention.num_parts(32, 1 << 24) == 1  # eight devices
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  assert attention.num_parts(32, (1 << 20) - 1) == 1
+  on_cpu = jax.default_backend() == 'cpu'
+  assert attention.num_parts(32, 1 << 20) == (8 if on_cpu else 1)
+  assert attention.num_parts(5, 1 << 20) == (5 if on_cpu else 1)
+
+
 @pytest.mark.gpu
 def test_the_kernel_has_the_numbers_and_gradients_of_xla():
   heads = random_heads(3, 96, 4, 64, dtype=jnp.bfloat16)
@@ -171,9 +238,7 @@ def test_the_kernel_has_the_numbers_and_gradients_of_xla():
 
     return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(*heads)
 
-  plain = functools.partial(
-    attention.attend, mask_bias=-1e4, dropout=lambda weights: weights
-  )
+  plain = attend
   expected, expected_gradients = value_and_gradients(plain)
   actual, gradients = value_and_gradients(attention.attend_fused)
   np.testing.assert_allclose(actual, expected, rtol=0.02)

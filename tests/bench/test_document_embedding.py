@@ -74,10 +74,10 @@ def test_both_kinds_are_timed_and_shown():
   console = Console(record=True, width=120)
   found = bench_embed(**options(console=console))
   full, real = found['parts'][FULL], found['parts'][REAL]
-  # A batch is filled up to 128 texts of 20 wordpieces.
-  assert full['padding_share'] == pytest.approx(1 - 11 / 128)
+  # A batch is filled up to 112 texts of 20 wordpieces.
+  assert full['padding_share'] == pytest.approx(1 - 11 / 112)
   assert full['padding_share'] < real['padding_share'] < 1
-  flops = embedding_flops(MODEL, {20: 128})
+  flops = embedding_flops(MODEL, {20: 112})
   assert full['flops_per_second'] * full['seconds'] == pytest.approx(flops)
   text = console.export_text()
   assert FULL in text and REAL in text and 'blocks/s' in text
@@ -95,8 +95,7 @@ def test_json_is_all_that_is_printed_and_a_mesh_shares_the_work(tiny_corpus):
   )
   assert json.loads(console.export_text()) == json.loads(json.dumps(found))
   assert found['machine']['num_devices'] == 2
-  # 12 texts, six a device
-  assert found['parts'][FULL]['padding_share'] == pytest.approx(1 / 12)
+  assert found['parts'][FULL]['padding_share'] == pytest.approx(1 - 11 / 224)
 
 
 def test_bad_arguments_are_refused():

@@ -10,7 +10,7 @@ from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params
-from realm_jax.refresh import embed_blocks as module
+from realm_jax.refresh import length_batches as module
 from realm_jax.refresh.embed_blocks import embed_blocks
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.sharding import MeshConfig, make_layout
@@ -51,14 +51,14 @@ def by_one(corpus, embed, params, document_len):
   return np.stack(found)
 
 
-# 1 and 5 do not divide the number of blocks; 40 is all at once.
-@pytest.mark.parametrize('batch_size', [1, 5, 40])
+# One by one, some at a time, and all at once.
+@pytest.mark.parametrize('num_tokens', [1, 130, 2304])
 @pytest.mark.parametrize('lengths', [(8, 40), (64, 40), (8, 20)])
 def test_blocks_are_embedded_as_one_by_one(
-  corpus, setup, monkeypatch, batch_size, lengths
+  corpus, setup, monkeypatch, num_tokens, lengths
 ):
   multiple, document_len = lengths
-  monkeypatch.setattr(module, '_BATCH_SIZE', batch_size)
+  monkeypatch.setitem(module._TOKENS, 'cpu', num_tokens)
   embed, params = setup
   done = []
   snapshot = embed_blocks(
@@ -82,11 +82,11 @@ def test_blocks_are_embedded_as_one_by_one(
 
 
 # All 16 blocks at once, or 12 and the rest.
-@pytest.mark.parametrize('batch_size', [128, 3])
+@pytest.mark.parametrize('num_tokens', [240, 120])
 def test_all_devices_embed_what_one_does(
-  corpus, setup, monkeypatch, batch_size
+  corpus, setup, monkeypatch, num_tokens
 ):
-  monkeypatch.setattr(module, '_BATCH_SIZE', batch_size)
+  monkeypatch.setitem(module._TOKENS, 'cpu', num_tokens)
   embed, params = setup
   model = tiny.with_vocab_of(corpus)
   layout = make_layout(MeshConfig(2, 2, 'tensor'), model)
@@ -111,7 +111,7 @@ def test_all_devices_embed_what_one_does(
     found.block_embeds, expected.block_embeds, atol=1e-5
   )
   assert found.params_fingerprint == expected.params_fingerprint
-  assert calls == ([16] if batch_size == 128 else [12, 12])
+  assert calls == ([24] if num_tokens == 240 else [12, 12])
   assert done[-1] == corpus.num_blocks == 16
 
 

@@ -10,7 +10,7 @@ from realm_jax.data.examples import Lengths
 from realm_jax.folders import is_whole
 from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params
-from realm_jax.refresh import embed_blocks as embedding
+from realm_jax.refresh import length_batches
 from realm_jax.refresh import parts as module
 from realm_jax.refresh.parts import Parts
 from realm_jax.refresh.snapshots import SnapshotMaker
@@ -26,9 +26,14 @@ def setup(tiny_corpus):
   return corpus, make_embed(model, Realm.embed_documents), params
 
 
+def batch_of(num_blocks, monkeypatch):
+  num_tokens = num_blocks * tiny.LENGTHS.document_len
+  monkeypatch.setitem(length_batches._TOKENS, 'cpu', num_tokens)
+
+
 @pytest.fixture(autouse=True)
 def every_batch_is_a_part(monkeypatch):
-  monkeypatch.setattr(embedding, '_BATCH_SIZE', 8)
+  batch_of(8, monkeypatch)
   monkeypatch.setattr(module, '_SECONDS', -1.0)
   monkeypatch.setattr(module, '_SHARE', 0.0)
 
@@ -105,7 +110,7 @@ def test_parts_of_something_else_are_not_taken(
   if what == 'lengths':
     lengths = Lengths(document_len=32, multiple=64)
   if what == 'batch size':
-    monkeypatch.setattr(embedding, '_BATCH_SIZE', 7)
+    batch_of(7, monkeypatch)
   snapshot, num_calls, _ = go_on(setup, tmp_path / 'a', lengths, params)
   assert num_calls == 6
   fresh, _, _ = go_on(setup, tmp_path / 'b', lengths, params)

@@ -132,8 +132,8 @@ def test_a_stop_says_how_to_go_on():
 BUILDER = """
 import sys
 from realm_jax import cli
-from realm_jax.refresh import embed_blocks, parts
-embed_blocks._BATCH_SIZE = 1
+from realm_jax.refresh import length_batches, parts
+length_batches._TOKENS['cpu'] = 1
 parts._SECONDS, parts._SHARE = -1.0, 0.0
 cli.run(['build-index', '--follow', sys.argv[1]])
 """

@@ -81,7 +81,7 @@ def train(
   out: Path, run: Path, policy: str, replay: Path | None = None
 ) -> None:
   """Trains in this process, from wherever the run stands, to the end."""
-  _silence()
+  _redirect(run)
   import dataclasses
 
   import tiny
@@ -117,7 +117,7 @@ def train(
 
 def build(run: Path) -> None:
   """Follows a run in this process, until it is finished."""
-  _silence()
+  _redirect(run)
   from realm_jax.refresh import follow
   from realm_jax.runs.build_index import build_index
 
@@ -125,10 +125,12 @@ def build(run: Path) -> None:
   build_index(follow=str(run))
 
 
-def _silence() -> None:
-  """Progress is of no interest; a traceback goes to the run's log."""
-  null = os.open(os.devnull, os.O_WRONLY)
-  os.dup2(null, 1)
+def _redirect(run: Path) -> None:
+  """What this process says goes to a file beside the run."""
+  flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+  log = os.open(run.with_name(f'{run.name}.log'), flags)
+  for stream in (1, 2):
+    os.dup2(log, stream)
 
 
 def is_saving(run: Path) -> bool:
@@ -169,7 +171,10 @@ class Killer:
     process = self.start(function, *args)
     process.join()
     if process.exitcode:
-      raise RuntimeError(f'{function.__name__}{args} ended {process.exitcode}')
+      raise RuntimeError(
+        f'{function.__name__}{args} ended {process.exitcode}; see the log '
+        'beside the run.'
+      )
 
   def reference(self, policy: str) -> None:
     """A run that is not killed, and how long one takes."""
@@ -227,9 +232,8 @@ class Killer:
       'seconds': round(time.monotonic() - start, 2),
     }
     if record['same']:
-      shutil.rmtree(run)
-      if policy in TIMED:
-        shutil.rmtree(expected)
+      for path in (run.parent).glob(f'{number:03d}*'):
+        path.unlink() if path.is_file() else shutil.rmtree(path)
     return record
 
   def _kill(
@@ -304,6 +308,8 @@ def kill_all(
   records = [json.loads(line) for line in lines]
   done = {record['number'] for record in records}
   numbers = [number for number in range(num_kills) if number not in done]
+  for name in ('runs', 'reference'):
+    (out / name).mkdir(exist_ok=True)
   killer = Killer(out)
   killer.finish(prepare, out)
   with ThreadPoolExecutor(parallel) as pool:

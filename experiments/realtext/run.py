@@ -9,6 +9,7 @@ Stopped and started again it goes on where it was.
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import load_questions
 from realm_jax.folders import write_json
+from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.realm import RealmConfig
 from realm_jax.runs.evaluate import evaluate
 from realm_jax.runs.finetune import FinetuneConfig, finetune
 from realm_jax.runs.ict import IctConfig, ict
@@ -24,9 +27,86 @@ from realm_jax.runs.pretrain import PretrainConfig, pretrain
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 
-LENGTHS = Lengths(query_len=64, document_len=192, multiple=64, max_masks=10)
 BLOCK_LEN = 160
+NUM_HELD_OUT = 512
 EMBEDDER_RATE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """How much of everything: what a machine manages in an hour or less."""
+
+  encoder: EncoderConfig
+  dropout_rng: str
+  retrieve_ahead: int
+  document_len: int
+  multiple: int
+  ict_steps: int
+  ict_batch: int
+  reader_batch: int
+  pretrain_steps: int
+  pretrain_batch: int
+  num_candidates: int
+  restated_only: bool
+  refresh_every: int
+  pretrain_rate: float
+  finetune_steps: int
+  finetune_batch: int
+  checkpoint_every: int
+
+  @property
+  def lengths(self) -> Lengths:
+    return Lengths(
+      query_len=64,
+      document_len=self.document_len,
+      multiple=self.multiple,
+      max_masks=10,
+    )
+
+
+SIZES = {
+  'cpu': Size(
+    encoder=EncoderConfig(),
+    dropout_rng='threefry2x32',
+    retrieve_ahead=0,
+    document_len=192,
+    multiple=64,
+    ict_steps=100,
+    ict_batch=32,
+    reader_batch=8,
+    pretrain_steps=150,
+    pretrain_batch=8,
+    num_candidates=5,
+    restated_only=False,
+    refresh_every=75,
+    pretrain_rate=5e-5,
+    finetune_steps=150,
+    finetune_batch=8,
+    checkpoint_every=50,
+  ),
+  # One length for nearly all batches: compiling costs more than the padding.
+  'gpu': Size(
+    encoder=EncoderConfig(
+      attention_dropout_rate=0.0, dtype='bfloat16', scan_layers=True
+    ),
+    dropout_rng='rbg',
+    retrieve_ahead=1,
+    document_len=BLOCK_LEN,
+    multiple=BLOCK_LEN,
+    ict_steps=3000,
+    ict_batch=128,
+    reader_batch=128,
+    pretrain_steps=5000,
+    pretrain_batch=64,
+    num_candidates=6,
+    restated_only=True,
+    refresh_every=250,
+    pretrain_rate=5e-5,
+    finetune_steps=600,
+    finetune_batch=16,
+    checkpoint_every=2500,
+  ),
+}
 
 
 def split_questions(realtext: Path, out: Path) -> tuple[Path, Path]:
@@ -91,31 +171,27 @@ def main() -> None:
   parser.add_argument('--realtext', type=Path, required=True)
   parser.add_argument('--minilm', type=Path, required=True)
   parser.add_argument('--out', type=Path, default=Path('runs/realtext'))
-  parser.add_argument('--ict-steps', type=int, default=100)
-  parser.add_argument('--pretrain-steps', type=int, default=150)
-  parser.add_argument('--pretrain-batch', type=int, default=8)
-  parser.add_argument('--finetune-steps', type=int, default=150)
+  parser.add_argument('--size', choices=SIZES, default='cpu')
+  parser.add_argument('--set', nargs='*', default=[], metavar='NAME=NUMBER')
   parser.add_argument('--seed', type=int, default=0)
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
   train_questions, _ = split_questions(args.realtext, args.out)
-  run_stages(args, str(train_questions), Results(args.out / 'results.json'))
+  numbers = dict(setting.split('=') for setting in args.set)
+  size = dataclasses.replace(
+    SIZES[args.size],
+    **{
+      name: type(getattr(SIZES[args.size], name))(number)
+      for name, number in numbers.items()
+    },
+  )
+  prepare_corpus(args)
+  results = Results(args.out / 'results.json')
+  train(args, size, str(train_questions), results)
 
 
-def run_stages(
-  args: argparse.Namespace, train_questions: str, results: Results
-) -> None:
-  """Every stage, each measured as soon as it is done."""
-  out, corpus = args.out, str(args.out / 'corpus')
-
-  def loop(num_steps: int) -> LoopConfig:
-    return LoopConfig(
-      num_steps, log_every=10, checkpoint_every=50, seed=args.seed
-    )
-
-  results.timed(
-    'prepare',
-    prepare,
+def prepare_corpus(args: argparse.Namespace) -> None:
+  prepare(
     [
       str(args.realtext / name)
       for name in (
@@ -124,14 +200,32 @@ def run_stages(
         'squad_paragraphs.json',
       )
     ],
-    corpus,
+    str(args.out / 'corpus'),
     vocab=str(args.minilm / 'vocab.txt'),
     block_len=BLOCK_LEN,
   )
+
+
+def train(
+  args: argparse.Namespace, size: Size, train_questions: str, results: Results
+) -> None:
+  """Every stage, each measured as soon as it is done."""
+  out, corpus = args.out, str(args.out / 'corpus')
+
+  def loop(num_steps: int) -> LoopConfig:
+    return LoopConfig(
+      num_steps,
+      log_every=10,
+      checkpoint_every=size.checkpoint_every,
+      seed=args.seed,
+      dropout_rng=size.dropout_rng,
+      retrieve_ahead=size.retrieve_ahead,
+    )
+
   # One step with a rate of 0: the weights that everything starts from.
   for name, num_steps, rate in (
     ('start', 1, 0.0),
-    ('ict', args.ict_steps, 1e-4),
+    ('ict', size.ict_steps, 1e-4),
   ):
     results.timed(
       name,
@@ -139,8 +233,11 @@ def run_stages(
       corpus,
       str(out / name),
       bert=str(args.minilm),
-      config=IctConfig(batch_size=32, reader_batch_size=8),
-      lengths=LENGTHS,
+      model=RealmConfig(size.encoder),
+      config=IctConfig(
+        batch_size=size.ict_batch, reader_batch_size=size.reader_batch
+      ),
+      lengths=size.lengths,
       loop=loop(num_steps),
       optimizer=optimizer(rate),
     )
@@ -153,16 +250,19 @@ def run_stages(
     str(out / 'ict'),
     probe_questions=train_questions,
     config=PretrainConfig(
-      batch_size=args.pretrain_batch,
-      num_candidates=5,
-      refresh_every=75,
-      probe_every=75,
-      num_held_out=64,
+      batch_size=size.pretrain_batch,
+      num_candidates=size.num_candidates,
+      refresh=f'synchronous(every={size.refresh_every})',
+      probe_every=size.refresh_every,
+      num_held_out=NUM_HELD_OUT,
       level_null=True,
+      restated_only=size.restated_only,
     ),
-    lengths=LENGTHS,
-    loop=loop(args.pretrain_steps),
-    optimizer=optimizer(5e-5, slowed=(('^embedder/', EMBEDDER_RATE),)),
+    lengths=size.lengths,
+    loop=loop(size.pretrain_steps),
+    optimizer=optimizer(
+      size.pretrain_rate, slowed=(('^embedder/', EMBEDDER_RATE),)
+    ),
   )
   results.measure(out, 'pretrain', 'pretrain', 'retriever')
   for name, init in (('finetune', 'pretrain'), ('finetune_ict_only', 'ict')):
@@ -173,9 +273,11 @@ def run_stages(
       str(out / name),
       str(out / init),
       train_questions,
-      config=FinetuneConfig(batch_size=8, beam_size=100, num_read=5),
-      lengths=LENGTHS,
-      loop=loop(args.finetune_steps),
+      config=FinetuneConfig(
+        batch_size=size.finetune_batch, beam_size=100, num_read=5
+      ),
+      lengths=size.lengths,
+      loop=loop(size.finetune_steps),
       optimizer=optimizer(1e-4, slowed=(('^query_embedder/', 0.3),)),
     )
     results.measure(out, name, name, 'retriever')

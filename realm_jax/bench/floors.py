@@ -48,7 +48,7 @@ class Probes:
       square = jax.random.normal(
         keys[0], (size, size), 'bfloat16' if dtype == 'int8' else dtype
       )
-      numbers = jax.random.normal(keys[1], num_read, jnp.float32)
+      numbers = jax.random.normal(keys[1], (num_read,), jnp.float32)
       product = jax.jit(lambda matrix: matrix @ matrix)
       total = jax.jit(jnp.sum)
       self.calls = {

@@ -18,7 +18,7 @@ from realm_jax.folders import file_checksum
 from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import make_embed
-from realm_jax.models.realm import Realm, split_embedders
+from realm_jax.models.realm import Realm, RealmConfig, split_embedders
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.sharding import (
   Layout,
@@ -92,6 +92,7 @@ def finetune(
   init: str,
   questions: str,
   *,
+  model: RealmConfig | None = None,
   config: FinetuneConfig | None = None,
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
@@ -109,6 +110,8 @@ def finetune(
     out: the run's folder; a run that was stopped goes on.
     init: folder of a finished run to start from.
     questions: file of questions with answers.
+    model: whose dropout and arithmetic (dtype, attention, scan_layers, remat)
+      the encoder gets; its sizes are those of init. None: as in init.
     config: see FinetuneConfig.
     lengths: sequence lengths.
     loop: how many steps.
@@ -130,7 +133,7 @@ def finetune(
   loop = loop or LoopConfig()
   index = index or IndexConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=1e-5)
-  start = load_run(init)
+  start = load_run(init).computed_as(model)
   start.check_vocabulary(opened)
   model, params = split_embedders(start.model, start.params)
   optimizer = optimizer.for_stage(

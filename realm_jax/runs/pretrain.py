@@ -28,7 +28,7 @@ from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.losses import MARGINALS
 from realm_jax.models.inference import make_embed
-from realm_jax.models.realm import Realm
+from realm_jax.models.realm import Realm, RealmConfig
 from realm_jax.refresh.api import (
   check_index,
   divide_devices,
@@ -130,6 +130,7 @@ def pretrain(
   probe_questions: str | None = None,
   examples: str | None = None,
   replay: str | None = None,
+  model: RealmConfig | None = None,
   config: PretrainConfig | None = None,
   lengths: Lengths | None = None,
   loop: LoopConfig | None = None,
@@ -149,6 +150,8 @@ def pretrain(
     replay: a run, or its served.jsonl: search at every step what that run
       searched, which config.refresh then has no say in. With the settings of
       that run its parameters come out, bit for bit.
+    model: whose dropout and arithmetic (dtype, attention, scan_layers, remat)
+      the encoder gets; its sizes are those of init. None: as in init.
     config: see PretrainConfig.
     lengths: sequence lengths.
     loop: how many steps.
@@ -170,7 +173,7 @@ def pretrain(
   loop = loop or LoopConfig()
   index = index or IndexConfig()
   optimizer = optimizer or OptimizerConfig(learning_rate=3e-5)
-  start = load_run(init)
+  start = load_run(init).computed_as(model)
   start.check_vocabulary(opened)
   # What the loss does not reach is not decayed either.
   frozen: tuple[str, ...] = ('^reader/span_head/',)

@@ -28,7 +28,7 @@ from realm_jax.folders import (
   write_json,
   write_manifest,
 )
-from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.encoder import EncoderConfig, computed_as
 from realm_jax.models.realm import RealmConfig, abstract_params
 from realm_jax.settings import as_json, differences
 from realm_jax.train.checkpoint import load_params, save_params
@@ -235,6 +235,18 @@ class LoadedRun:
     return self.finds_blocks and not any(
       name == 'reader' or name.startswith(needed) for name in self.untrained
     )
+
+  def computed_as(self, model: RealmConfig | None) -> 'LoadedRun':
+    """The run with the dropout and arithmetic of another model's encoder.
+
+    Args:
+      model: of whose sizes nothing is taken; None leaves all as it is.
+    """
+    if model is None:
+      return self
+    encoder = computed_as(self.model.encoder, model.encoder)
+    own = dataclasses.replace(self.model, encoder=encoder)
+    return dataclasses.replace(self, model=own)
 
   def check_vocabulary(self, corpus: Corpus) -> None:
     """Raises UserError if a corpus has another vocabulary than the run."""

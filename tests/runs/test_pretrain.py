@@ -13,8 +13,11 @@ import pytest
 import tiny
 
 from realm_jax.errors import UserError
+from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.realm import RealmConfig
 from realm_jax.runs.pretrain import PretrainConfig, pretrain
 from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.loop import LoopConfig
 from realm_jax.train.reporting import read_metrics
 from realm_jax.train.run_folder import load_run
 
@@ -245,6 +248,25 @@ def test_a_corpus_with_another_vocabulary_is_refused(tmp_path, tiny_start):
   other = tiny.make_corpus(tmp_path, tiny.documents()[:20])
   with pytest.raises(UserError, match='another vocabulary'):
     pretrain(str(other), str(tmp_path / 'run'), str(tiny_start))
+
+
+def test_the_arithmetic_may_change_between_stages(
+  tiny_corpus, tiny_start, tmp_path
+):
+  run = tmp_path / 'run'
+  pretrain(
+    str(tiny_corpus),
+    str(run),
+    str(tiny_start),
+    model=RealmConfig(EncoderConfig(dtype='bfloat16')),
+    config=PretrainConfig(batch_size=4, num_candidates=2, refresh='off'),
+    lengths=tiny.LENGTHS,
+    loop=LoopConfig(num_steps=1),
+  )
+  loaded = load_run(run)
+  assert loaded.model.encoder.dtype == 'bfloat16'
+  assert loaded.model.encoder.hidden_size == tiny.ENCODER.hidden_size
+  assert jax.tree.leaves(loaded.params)[0].dtype == np.float32
 
 
 def test_what_a_run_was_told_is_written_down(tiny_pretrained):

@@ -10,6 +10,8 @@ import tiny
 from realm_jax.almanac import write_almanac
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import UserError
+from realm_jax.models.encoder import EncoderConfig
+from realm_jax.models.realm import RealmConfig
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.run_folder import RunFolder, load_run, prune_snapshots
 
@@ -47,6 +49,27 @@ def test_a_finished_run_is_loaded(tiny_start, tiny_corpus, corpus):
   leaves = jax.tree.leaves(loaded.params)
   assert sum(np.abs(leaf).sum() for leaf in leaves) > 0
   loaded.check_vocabulary(corpus)
+
+
+def test_a_run_goes_on_with_other_arithmetic_and_its_own_sizes(tiny_start):
+  loaded = load_run(tiny_start)
+  encoder = EncoderConfig(
+    dtype='bfloat16', dropout_rate=0.25, scan_layers=True, remat='full'
+  )
+  other = loaded.computed_as(RealmConfig(encoder))
+  assert other.model == dataclasses.replace(
+    loaded.model,
+    encoder=dataclasses.replace(
+      loaded.model.encoder,
+      dtype='bfloat16',
+      dropout_rate=0.25,
+      attention_dropout_rate=encoder.attention_dropout_rate,
+      scan_layers=True,
+      remat='full',
+    ),
+  )
+  assert other.params is loaded.params
+  assert loaded.computed_as(None) is loaded
 
 
 def test_the_same_settings_go_on(tmp_path, corpus):

@@ -3,8 +3,8 @@
   python experiments/embedding/run.py --realtext REALTEXT \
     --vocab VOCAB --torch-python PYTHON --out runs/embedding
 
-REALTEXT has the dump and paragraphs below, VOCAB is BERT's vocab.txt; PYTHON is one with torch (CPU) and transformers
-4.36.2. Writes results.json.
+REALTEXT has the dump and the paragraphs of SOURCES, VOCAB is BERT's vocab.txt;
+PYTHON is one with torch (CPU) and transformers 4.36.2. Writes results.json.
 """
 
 import argparse

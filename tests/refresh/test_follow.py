@@ -12,10 +12,10 @@ from realm_jax.refresh.follow import (
   builder_pid,
   follow,
   only_builder,
-  snapshot_folder,
   wait_for_config,
 )
 from realm_jax.refresh.publishing import publish
+from realm_jax.train.run_folder import snapshot_folder
 
 
 def params(value):

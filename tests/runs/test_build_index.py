@@ -18,12 +18,12 @@ from realm_jax.errors import UserError
 from realm_jax.folders import is_whole
 from realm_jax.index.snapshot import load_snapshot
 from realm_jax.models.realm import init_params
-from realm_jax.refresh.follow import only_builder, snapshot_folder
+from realm_jax.refresh.follow import only_builder
 from realm_jax.refresh.publishing import publish
 from realm_jax.runs import embedding_report
 from realm_jax.runs.build_index import build_index
 from realm_jax.runs.embedding_report import stoppable
-from realm_jax.train.run_folder import RunFolder
+from realm_jax.train.run_folder import RunFolder, snapshot_folder
 
 SEPARATE = 'separate_process(every=4, at_most_late=4)'
 

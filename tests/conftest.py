@@ -5,6 +5,7 @@ processes which tests start run under them too.
 """
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,6 +82,48 @@ def run_python(tmp_path) -> Callable[..., str]:
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
+
+  return run
+
+
+@pytest.fixture
+def run_on_hosts(tmp_path) -> Callable[..., list[subprocess.CompletedProcess]]:
+  """Runs code in two processes of four simulated devices each.
+
+  `run_on_hosts(code, *arguments)`: the code finds in sys.argv[1:] the address
+  of the coordinator, the number of the process and the arguments.
+  """
+
+  def run(code: str, *arguments: str) -> list[subprocess.CompletedProcess]:
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      address = f'127.0.0.1:{free.getsockname()[1]}'
+    processes = [
+      subprocess.Popen(
+        [sys.executable, '-c', code, address, number, *map(str, arguments)],
+        env={
+          **os.environ,
+          'JAX_NUM_CPU_DEVICES': '4',
+          'PYTHONPATH': str(REPOSITORY / 'tests'),
+        },
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+      )
+      for number in ('0', '1')
+    ]
+    try:
+      # One after the other: what the second prints fits in its pipe.
+      printed = [process.communicate(timeout=900)[0] for process in processes]
+    finally:
+      for process in processes:
+        process.kill()
+    return [
+      subprocess.CompletedProcess(process.args, process.returncode, text)
+      for process, text in zip(processes, printed, strict=True)
+    ]
 
   return run
 

@@ -181,7 +181,7 @@ def test_a_batch_is_spread_over_data_and_a_single_row_is_not(layout):
 
 
 def test_one_process_makes_all_rows(layout):
-  # tests/runs/test_hosts.py has several
+  # tests/runs/test_on_hosts.py has several
   rows = {'a': np.arange(12.0).reshape(6, 2)}
   for own in (OwnRows(None, 6), OwnRows(layout, 6)):
     assert own.numbers.tolist() == [0, 1, 2, 3, 4, 5]

@@ -2,11 +2,7 @@
 
 import dataclasses
 import functools
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -100,7 +96,7 @@ def train(make_step, batches, mesh, model=MODEL):
   step = make_step(model, optimizer, layout=layout)
   state = create_state(new_params(), optimizer, layout)
   if layout:
-    batches = [layout.place(batch) for batch in batches]
+    batches = [layout.place_whole(batch, ('data',)) for batch in batches]
   losses = []
   for number in range(NUM_STEPS):
     given = state
@@ -200,19 +196,18 @@ def test_a_state_is_restored_onto_another_mesh(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, restored, saved)
 
 
-# One of two processes: its half of each batch, and prints the losses.
+# One of two processes; prints the losses.
 PROCESS = """
 import sys
+from realm_jax import hosts
+address, number, folder, file = sys.argv[1:]
+hosts.start(address, 2, int(number))
 import jax
-number, port, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-jax.distributed.initialize(f'127.0.0.1:{port}', 2, number)
 assert jax.local_device_count() == 4
+sys.path.append(folder)
 import test_sharded_step as tests
 from realm_jax.sharding import MeshConfig
-batches = [
-  jax.tree.map(lambda array: tests.half(array, number), batch)
-  for batch in tests.load_batches(file)
-]
+batches = tests.load_batches(file)
 losses, _ = tests.train(tests.make_pretrain_step, batches, MeshConfig())
 print('LOSSES', *losses)
 """
@@ -238,48 +233,17 @@ def load_batches(file):
   ]
 
 
-def half(array, number):
-  """A half of the rows of an array that has one for each example."""
-  if np.ndim(array) == 0 or len(array) != BATCH:
-    return array
-  return np.split(array, 2)[number]
-
-
 @pytest.mark.slow
 def test_two_processes_pretrain_as_one_device(
-  tmp_path, batches, pretrained_on_one_device
+  tmp_path, batches, pretrained_on_one_device, run_on_hosts
 ):
   file = tmp_path / 'batches.npz'
   save_batches(file, batches)
-  with socket.socket() as free:
-    free.bind(('127.0.0.1', 0))
-    port = free.getsockname()[1]
-  folders = [str(tiny.FOLDER), str(Path(__file__).parent)]
-  environment = {
-    **os.environ,
-    'JAX_NUM_CPU_DEVICES': '4',
-    'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo',
-    'PYTHONPATH': os.pathsep.join(folders),
-  }
-  processes = [
-    subprocess.Popen(
-      [sys.executable, '-c', PROCESS, number, str(port), file],
-      env=environment,
-      stdin=subprocess.DEVNULL,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
+  for process in run_on_hosts(PROCESS, Path(__file__).parent, file):
+    assert process.returncode == 0, process.stdout
+    (line,) = (
+      line for line in process.stdout.split('\n') if line.startswith('LOSSES')
     )
-    for number in ('0', '1')
-  ]
-  try:
-    printed = [process.communicate(timeout=300)[0] for process in processes]
-  finally:
-    for process in processes:
-      process.kill()
-  for process, text in zip(processes, printed, strict=True):
-    assert process.returncode == 0, text
-    (line,) = (line for line in text.split('\n') if line.startswith('LOSSES'))
     losses = [float(loss) for loss in line.split()[1:]]
     np.testing.assert_allclose(losses, pretrained_on_one_device, rtol=1e-4)
 

@@ -195,7 +195,10 @@ COMMANDS = {
         'help': 'cpu (measured now), h100, h200, a100, v3, v4, v5e, v5p, ...; '
         'what is at hand if absent'
       },
-      '--num-devices': {'type': int, 'help': 'default 1'},
+      '--num-devices': {
+        'type': int,
+        'help': 'how many there are of them, for a mesh to spread over',
+      },
       '--num-blocks': {
         'type': int,
         'help': "of the corpus; default 13,353,718, the paper's",

@@ -13,6 +13,8 @@ from realm_jax.bench.timing import time_in_turn
 from realm_jax.costs.work import Work
 from realm_jax.errors import UserError
 from realm_jax.index.memory import free_host_bytes
+from realm_jax.models.attention import fused_problem
+from realm_jax.models.encoder import EncoderConfig
 
 _GB = 10**9
 _MIB = 1 << 20
@@ -41,6 +43,7 @@ class Accelerator:
       default: TF32 on GPUs, one bfloat16 pass on TPUs.
     bytes_per_second: reached, reading and writing counted.
     source: which of these were measured, and where.
+    has_fused_attention: whether models.attention has a kernel for it.
   """
 
   name: str
@@ -50,6 +53,24 @@ class Accelerator:
   float32_share: float
   bytes_per_second: float
   source: str
+  has_fused_attention: bool = False
+
+  def fuses(
+    self, config: EncoderConfig, num_devices: int, training: bool
+  ) -> bool:
+    """Whether attention is one kernel, as models.attention.is_fused has it.
+
+    Args:
+      config: of the encoder.
+      num_devices: how many there are.
+      training: with dropout.
+    """
+    dropout_rate = config.attention_dropout_rate if training else 0
+    if config.attention == 'xla' or not self.has_fused_attention:
+      return False
+    if fused_problem(config.dtype, config.head_size, dropout_rate):
+      return False
+    return config.attention == 'fused' or num_devices == 1
 
   def seconds(self, work: Work, dtype: str, num_devices: int = 1) -> float:
     """Time of some work, evenly spread, nothing overlapping.
@@ -79,19 +100,31 @@ def _from_datasheet(
     float32_share,
     gigabytes_per_second * 1e9 * _COPY_SHARE,
     _DATASHEET,
+    name.startswith('a100'),
   )
 
 
-_HOPPER = (
-  'products, bandwidth and memory measured on one such card (8192-wide '
-  'bfloat16, copies); peak and TF32 by datasheet'
-)
+def _hopper(
+  name: str, mebibytes: int, teraflops: float, gigabytes_per_second: float
+) -> Accelerator:
+  return Accelerator(
+    name,
+    mebibytes * _MIB,
+    989e12,
+    teraflops * 1e12,
+    0.5,
+    gigabytes_per_second * 1e9,
+    'products, bandwidth and memory measured on one such card (8192-wide '
+    'bfloat16, copies); peak and TF32 by datasheet',
+    has_fused_attention=True,
+  )
+
 
 ACCELERATORS = {
   found.name: found
   for found in (
-    Accelerator('h100', 81_559 * _MIB, 989e12, 798e12, 0.5, 3.0e12, _HOPPER),
-    Accelerator('h200', 143_771 * _MIB, 989e12, 788e12, 0.5, 4.3e12, _HOPPER),
+    _hopper('h100', 81_559, 798, 3000),
+    _hopper('h200', 143_771, 788, 4300),
     _from_datasheet('a100', 80, 312, 2039, 0.5),
     _from_datasheet('a100-40gb', 40, 312, 1555, 0.5),
     _from_datasheet('v3', 32, 123, 900, 1.0),
@@ -119,6 +152,7 @@ def probed(platform: str, rates: dict[str, float]) -> Accelerator:
     1.0,  # measured in the dtype itself
     rates['bytes_per_second'] * share,
     'measured now; memory: what is free now',
+    has_fused_attention=not on_cpu,
   )
 
 

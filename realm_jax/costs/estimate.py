@@ -5,10 +5,11 @@ from typing import Any
 
 from realm_jax.costs.accelerators import Accelerator
 from realm_jax.costs.memory import device_memory
-from realm_jax.costs.shapes import Workload
+from realm_jax.costs.shapes import ONE_DEVICE, Devices, Workload
 from realm_jax.costs.work import (
   Work,
   parameter_counts,
+  recomputed_work,
   refresh_work,
   retrieve_work,
   search_work,
@@ -18,7 +19,7 @@ from realm_jax.costs.work import (
 
 
 def estimate(
-  workload: Workload, accelerator: Accelerator, num_devices: int
+  workload: Workload, accelerator: Accelerator, devices: Devices = ONE_DEVICE
 ) -> dict[str, Any]:
   """The plan of a run.
 
@@ -28,7 +29,8 @@ def estimate(
   Args:
     workload: what to do.
     accelerator: each of the devices.
-    num_devices: how many.
+    devices: how many, and how they share the run. What goes between them is
+      not counted.
 
   Returns:
     JSON values: 'parameters', numbers in each part; 'step', 'retrieve' and
@@ -43,7 +45,7 @@ def estimate(
       name: {
         'flops': work.flops,
         'bytes': work.num_bytes,
-        'seconds': accelerator.seconds(work, dtype, num_devices),
+        'seconds': accelerator.seconds(work, dtype, devices.number),
       }
       for name, work in parts.items()
     }
@@ -54,25 +56,35 @@ def estimate(
     for part, count in counts.items()
     if part == 'reader' or workload.train_retriever
   )
-  memory = device_memory(workload, num_devices)
+  fused, fused_embedding = (
+    accelerator.fuses(model.encoder, devices.number, training)
+    for training in (True, False)
+  )
+  memory = device_memory(workload, devices, fused)
+  settings = (model, shape, workload.train_retriever, fused)
+  step, recomputed = step_work(*settings), recomputed_work(*settings)
+  if recomputed.num_bytes:
+    step['computed again'] = recomputed
   plan = {
     'shape': dataclasses.asdict(shape),
     'num_blocks': workload.num_blocks,
     'parameters': counts,
     'step': priced(
-      {
-        **step_work(model, shape, workload.train_retriever),
-        'update': update_work(trained),
-      }
+      {**step, 'update': update_work(trained, shape.num_microbatches)}
     ),
     'retrieve': priced(_retrieval(workload)),
     'refresh': priced(
-      {'blocks': refresh_work(model, workload.num_blocks, shape.document_len)}
+      {
+        'blocks': refresh_work(
+          model, workload.num_blocks, shape.document_len, fused_embedding
+        )
+      }
     ),
     'memory': memory,
     'accelerator': {
       **dataclasses.asdict(accelerator),
-      'num_devices': num_devices,
+      'num_devices': devices.number,
+      'mesh': dataclasses.asdict(devices),
     },
   }
   return {**plan, 'run': _run(workload, plan)}

@@ -19,6 +19,7 @@ class StepShape:
     document_len: wordpieces of a document for the embedder.
     joint_len: wordpieces of query and document for the reader.
     max_masks: wordpieces predicted for a query.
+    num_microbatches: parts that the batch is taken in, one after the other.
   """
 
   batch_size: int
@@ -27,6 +28,7 @@ class StepShape:
   document_len: int
   joint_len: int
   max_masks: int
+  num_microbatches: int = 1
 
   @property
   def num_tokens(self) -> int:
@@ -34,6 +36,29 @@ class StepShape:
     documents = (self.num_candidates - 1) * self.document_len
     joint = self.num_candidates * self.joint_len
     return self.batch_size * (self.query_len + documents + joint)
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+  """Devices that share a run, as sharding.MeshConfig has them.
+
+  Attributes:
+    data: parts of a batch.
+    model: parts of a tensor-parallel parameter.
+    rules: one of sharding.RULES.
+  """
+
+  data: int = 1
+  model: int = 1
+  rules: str = 'fsdp'
+
+  @property
+  def number(self) -> int:
+    """How many."""
+    return self.data * self.model
+
+
+ONE_DEVICE = Devices()
 
 
 @dataclasses.dataclass(frozen=True)

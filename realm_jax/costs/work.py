@@ -28,6 +28,8 @@ _LOGIT_PASSES = 3
 # Of float32 numbers a trained parameter: read for the norms, the moments and
 # the weight, written back.
 _UPDATE_PASSES = 9
+# Of two numbers that are added, and their sum.
+_SUM_PASSES = 3
 _TRAINED = 3  # forward, and twice as much backward
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2, 'float64': 8, 'int8': 1}
@@ -58,8 +60,10 @@ class Work:
     return Work(self.flops * factor, self.num_bytes * factor)
 
 
-def _layer(config: EncoderConfig, length: int, positions: int) -> Work:
-  """One layer for one text, forward."""
+def _layer(
+  config: EncoderConfig, length: int, positions: int, fused: bool = False
+) -> Work:
+  """One layer for one text, forward; fused attention holds no scores."""
   hidden, inner = config.hidden_size, config.feed_forward_size
   products = (
     2 * 2 * positions * hidden**2  # query, output
@@ -68,11 +72,13 @@ def _layer(config: EncoderConfig, length: int, positions: int) -> Work:
     + 2 * 2 * positions * hidden * inner
   )
   size = itemsize(config.dtype)
+  # The last layer's few positions are never fused.
+  score_passes = 0 if fused and positions == length else _SCORE_PASSES
   num_bytes = (
     _HIDDEN_PASSES * size * (positions + length) / 2 * hidden
     + _FEED_FORWARD_PASSES * size * positions * inner
     # float32 whatever the compute dtype
-    + _SCORE_PASSES * max(4, size) * config.num_heads * positions * length
+    + score_passes * max(4, size) * config.num_heads * positions * length
   )
   return Work(products, num_bytes)
 
@@ -83,6 +89,7 @@ def encoder_work(
   length: int,
   num_positions: int,
   train: bool,
+  fused: bool = False,
 ) -> Work:
   """Encoding texts.
 
@@ -92,9 +99,10 @@ def encoder_work(
     length: wordpieces of each, padding included.
     num_positions: whose output is asked for: the last layer computes no other.
     train: backward as well.
+    fused: attention is one kernel.
   """
-  layers = _layer(config, length, length).times(config.num_layers - 1)
-  layers += _layer(config, length, num_positions)
+  layers = _layer(config, length, length, fused).times(config.num_layers - 1)
+  layers += _layer(config, length, num_positions, fused)
   # Segments are multiplied one-hot; only their table has a gradient.
   segments = 2 * length * config.num_segments * config.hidden_size
   passes = 3 * itemsize(config.dtype) * length * config.hidden_size
@@ -104,13 +112,17 @@ def encoder_work(
 
 
 def embedder_work(
-  model: RealmConfig, num_texts: int, length: int, train: bool
+  model: RealmConfig,
+  num_texts: int,
+  length: int,
+  train: bool,
+  fused: bool = False,
 ) -> Work:
   """Embedding texts; arguments as encoder_work has them."""
   hidden = model.encoder.hidden_size
   head = Work(2 * hidden * (hidden + model.embed_dim))
   work = head.times(num_texts * (_TRAINED if train else 1))
-  return work + encoder_work(model.encoder, num_texts, length, 1, train)
+  return work + encoder_work(model.encoder, num_texts, length, 1, train, fused)
 
 
 def mlm_head_work(config: EncoderConfig, num_masks: int, train: bool) -> Work:
@@ -122,7 +134,10 @@ def mlm_head_work(config: EncoderConfig, num_masks: int, train: bool) -> Work:
 
 
 def step_work(
-  model: RealmConfig, shape: StepShape, train_retriever: bool = True
+  model: RealmConfig,
+  shape: StepShape,
+  train_retriever: bool = True,
+  fused: bool = False,
 ) -> dict[str, Work]:
   """The parts of a pre-training step, forward and backward.
 
@@ -130,6 +145,7 @@ def step_work(
     model: sizes.
     shape: of the batch, over all devices together.
     train_retriever: False for no gradient of the embedders.
+    fused: attention is one kernel.
 
   Returns:
     'query', 'documents', 'null document', 'scores', 'reader', 'mlm head'.
@@ -139,7 +155,7 @@ def step_work(
   scores = 2 * joint * model.embed_dim
 
   def embed(num_texts: int, length: int) -> Work:
-    return embedder_work(model, num_texts, length, train_retriever)
+    return embedder_work(model, num_texts, length, train_retriever, fused)
 
   return {
     'query': embed(batch, shape.query_len),
@@ -147,7 +163,7 @@ def step_work(
     'null document': embed(1, 3),  # [CLS] [SEP] [SEP]
     'scores': Work(scores * (_TRAINED if train_retriever else 1)),
     'reader': encoder_work(
-      model.encoder, joint, shape.joint_len, shape.max_masks, train=True
+      model.encoder, joint, shape.joint_len, shape.max_masks, True, fused
     ),
     'mlm head': mlm_head_work(
       model.encoder, joint * shape.max_masks, train=True
@@ -155,9 +171,64 @@ def step_work(
   }
 
 
-def update_work(num_trained: int) -> Work:
-  """Clipping, Adam and weight decay of so many parameters."""
-  return Work(0, _UPDATE_PASSES * 4 * num_trained)
+def recomputed_work(
+  model: RealmConfig,
+  shape: StepShape,
+  train_retriever: bool = True,
+  fused: bool = False,
+) -> Work:
+  """What the backward pass does again, by EncoderConfig.remat.
+
+  No part of step_work, whose operations are the model's. 'full' computes every
+  layer again; 'dots' all but its dense layers.
+
+  Args:
+    model: sizes.
+    shape: as step_work has it, like those that follow.
+    train_retriever: False for no gradient of the embedders.
+    fused: attention is one kernel.
+  """
+  config = model.encoder
+  batch, joint = shape.batch_size, shape.batch_size * shape.num_candidates
+  texts = [(joint, shape.joint_len, shape.max_masks)]
+  if train_retriever:
+    texts += [
+      (joint - batch, shape.document_len, 1),
+      (batch, shape.query_len, 1),
+    ]
+
+  def again(length: int, positions: int) -> Work:
+    layer = _layer(config, length, positions, fused)
+    if config.remat == 'dots':
+      scores_and_context = 2 * 2 * positions * length * config.hidden_size
+      return Work(scores_and_context, layer.num_bytes)
+    return layer
+
+  if config.remat == 'none':
+    return Work()
+  return sum(
+    (
+      (
+        again(length, length).times(config.num_layers - 1)
+        + again(length, positions)
+      ).times(number)
+      for number, length, positions in texts
+    ),
+    Work(),
+  )
+
+
+def update_work(num_trained: int, num_microbatches: int = 1) -> Work:
+  """Clipping, Adam and weight decay of so many parameters.
+
+  Args:
+    num_trained: parameters.
+    num_microbatches: each part's gradients are added to their sum.
+  """
+  passes = _UPDATE_PASSES
+  if num_microbatches > 1:
+    passes += _SUM_PASSES * num_microbatches
+  return Work(0, passes * 4 * num_trained)
 
 
 def search_work(
@@ -181,10 +252,10 @@ def retrieve_work(
 
 
 def refresh_work(
-  model: RealmConfig, num_blocks: int, document_len: int
+  model: RealmConfig, num_blocks: int, document_len: int, fused: bool = False
 ) -> Work:
   """Embedding all blocks."""
-  return embedder_work(model, num_blocks, document_len, False)
+  return embedder_work(model, num_blocks, document_len, False, fused)
 
 
 def parameter_counts(params: Mapping[str, Any]) -> dict[str, int]:

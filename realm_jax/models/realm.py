@@ -1,6 +1,7 @@
 """REALM: embedder and reader in one parameter tree."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -201,6 +202,12 @@ def _boxed_params(config: RealmConfig, rng: Array) -> Any:
   return Realm(config).init(rng, method='_touch_all')['params']
 
 
+@functools.cache
+def _boxed_shapes(config: RealmConfig) -> Any:
+  """_boxed_params, of shapes: of a deep model it takes seconds."""
+  return jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0)))
+
+
 def init_params(config: RealmConfig, rng: Array) -> Any:
   """New parameters, float32.
 
@@ -218,7 +225,7 @@ def init_params(config: RealmConfig, rng: Array) -> Any:
 
 def abstract_params(config: RealmConfig) -> Any:
   """The tree of init_params with shapes and dtypes, but no arrays."""
-  return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+  return nn.unbox(_boxed_shapes(config))
 
 
 def logical_axes(config: RealmConfig) -> Any:
@@ -228,8 +235,7 @@ def logical_axes(config: RealmConfig) -> Any:
     The tree of init_params with a jax.sharding.PartitionSpec of logical names
     ('vocab', 'hidden', 'heads', 'feed_forward', ...) for each array.
   """
-  boxed = jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0)))
-  return nn.get_partition_spec(boxed)
+  return nn.get_partition_spec(_boxed_shapes(config))
 
 
 def split_embedders(

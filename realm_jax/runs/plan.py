@@ -4,13 +4,14 @@ import dataclasses
 import json
 from typing import Any
 
+import jax
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from realm_jax.costs.accelerators import CPU, Accelerator, at_hand, find
 from realm_jax.costs.estimate import estimate, total
-from realm_jax.costs.shapes import StepShape, Workload
+from realm_jax.costs.shapes import ONE_DEVICE, Devices, StepShape, Workload
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
@@ -22,6 +23,14 @@ from realm_jax.refresh.schedule import (
   takes_training_time,
 )
 from realm_jax.runs.pretrain import PretrainConfig
+from realm_jax.sharding import (
+  DATA,
+  MODEL,
+  MeshConfig,
+  check_batch,
+  check_model,
+  mesh_sizes,
+)
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 
@@ -71,6 +80,7 @@ def workload(
       lengths.document_len,
       lengths.joint_len,
       lengths.max_masks,
+      config.num_microbatches,
     ),
     optimizer.for_stage(loop.num_steps, frozen, params),
     index or IndexConfig(),
@@ -85,7 +95,7 @@ def workload(
 def plan(
   *,
   accelerator: str | None = None,
-  num_devices: int = 1,
+  num_devices: int | None = None,
   num_blocks: int = PAPER_BLOCKS,
   corpus: str | None = None,
   force: bool = False,
@@ -96,6 +106,7 @@ def plan(
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
   index: IndexConfig | None = None,
+  mesh: MeshConfig | None = None,
   console: Console | None = None,
 ) -> dict[str, Any]:
   """Prints parameters, operations, memory and time of a run, by formula.
@@ -105,7 +116,8 @@ def plan(
 
   Args:
     accelerator: one of costs.accelerators.NAMES; None for what is at hand.
-    num_devices: how many of them.
+    num_devices: how many of them there are; None for as many as are at hand,
+      or of a named accelerator as many as the mesh asks for.
     num_blocks: of the corpus.
     corpus: folder of a prepared corpus, in place of num_blocks; the vocabulary
       is taken from it too.
@@ -117,6 +129,7 @@ def plan(
     loop: how many steps.
     optimizer: learning rate and the rest.
     index: what is searched.
+    mesh: the devices that the run is spread over; None for one.
     console: where to print; None for the terminal.
 
   Returns:
@@ -128,21 +141,20 @@ def plan(
       the memory of a device.
   """
   for name, value in (('num_devices', num_devices), ('num_blocks', num_blocks)):
-    if value < 1:
+    if value is not None and value < 1:
       raise UserError(f'{name} is {value}, expected at least 1.')
   if corpus is not None:
     opened = Corpus.open(corpus)
     num_blocks = opened.num_blocks
     model = _with_vocabulary(model or RealmConfig(), opened.wordpiece.size)
   found = workload(model, config, lengths, loop, optimizer, index, num_blocks)
-  accelerator = accelerator or at_hand()
-  _check_devices(accelerator, num_devices, found.shape.batch_size)
-  device = find(accelerator)
-  planned = estimate(found, device, num_devices)
+  devices = _devices(mesh, accelerator, num_devices, found)
+  device = find(accelerator or at_hand())
+  planned = estimate(found, device, devices)
   fits = _fits(planned, device)
   planned = {**planned, 'fits': fits}
   if fits is False and not force:
-    raise UserError(_too_large(planned, device, num_devices))
+    raise UserError(_too_large(planned, device, devices.number))
   console = console or Console()
   if as_json:
     console.out(json.dumps(planned, indent=2), highlight=False)
@@ -156,17 +168,48 @@ def _with_vocabulary(model: RealmConfig, size: int) -> RealmConfig:
   return dataclasses.replace(model, encoder=encoder)
 
 
-def _check_devices(accelerator: str, num_devices: int, batch_size: int) -> None:
-  if accelerator == CPU and num_devices > 1:
+def _devices(
+  mesh: MeshConfig | None,
+  accelerator: str | None,
+  num_devices: int | None,
+  work: Workload,
+) -> Devices:
+  """The devices of a run; checked as pretrain checks them."""
+  if mesh is None:
+    if num_devices is not None and num_devices > 1:
+      raise UserError(
+        f'num_devices is {num_devices}, but a run without a mesh uses one. Add '
+        '--gin gin_configs/mesh/fsdp.gin.'
+      )
+    return ONE_DEVICE
+  if num_devices is None:
+    num_devices = _number_of(mesh, accelerator)
+  if (accelerator or at_hand()) == CPU and num_devices > 1:
     raise UserError(
       f'num_devices is {num_devices}, expected 1 with accelerator cpu: '
       'simulated devices share one processor.'
     )
-  if batch_size % num_devices:
+  sizes = mesh_sizes(mesh, num_devices)
+  check_model(sizes[MODEL], work.model)
+  check_batch(
+    sizes,
+    'PretrainConfig.batch_size',
+    work.shape.batch_size,
+    work.shape.num_microbatches,
+  )
+  return Devices(sizes[DATA], sizes[MODEL], mesh.rules)
+
+
+def _number_of(mesh: MeshConfig, accelerator: str | None) -> int:
+  """How many devices there are where the user does not say it."""
+  if accelerator is None:
+    return jax.device_count()
+  if 0 in (mesh.data, mesh.model):
     raise UserError(
-      f'PretrainConfig.batch_size is {batch_size}, expected a multiple of '
-      f'num_devices, which is {num_devices}.'
+      f'MeshConfig.data is {mesh.data} and MeshConfig.model {mesh.model}; 0 is '
+      f'as many {accelerator} as there are. Say how many with --num-devices.'
     )
+  return mesh.data * mesh.model
 
 
 def _fits(planned: dict[str, Any], device: Accelerator) -> bool | None:
@@ -187,7 +230,8 @@ def _too_large(
   )
   advice = {
     'activations': 'Lower PretrainConfig.batch_size, num_candidates or Lengths,'
-    ' take more devices, or EncoderConfig.dtype bfloat16.',
+    ' take more devices or more PretrainConfig.num_microbatches, or set '
+    "EncoderConfig.dtype to 'bfloat16' or EncoderConfig.remat to 'full'.",
     'index': "Take IndexConfig.dtype 'bfloat16' or 'int8' without rescore, "
     "more devices, or IndexConfig.kind 'scann', which is on the host.",
   }
@@ -240,7 +284,7 @@ def show(planned: dict[str, Any], console: Console) -> None:
     f'{accelerator["name"]}: {accelerator["flops_per_second"] / 1e12:,.3g} '
     f'TFLOP/s, {accelerator["bytes_per_second"] / 1e9:,.0f} GB/s '
     f'({accelerator["source"]}). Texts at full length; nothing overlaps; the '
-    "host's part is not counted.",
+    "host's part and what goes between devices are not counted.",
     highlight=False,
   )
 

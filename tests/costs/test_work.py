@@ -15,6 +15,7 @@ from realm_jax.costs.work import (
   encoder_work,
   mlm_head_work,
   parameter_counts,
+  recomputed_work,
   refresh_work,
   search_work,
   step_work,
@@ -90,6 +91,18 @@ def test_a_step_multiplies_as_often_as_the_traced_one(
   parts = step_work(model, SHAPE, train_retriever)
   assert sum(parts.values(), Work()).flops == pytest.approx(
     traced_flops(model, train_retriever), rel=1e-3
+  )
+
+
+@pytest.mark.parametrize('remat', ['dots', 'full'])
+def test_what_is_computed_again_is_counted_apart(remat):
+  encoder = dataclasses.replace(ENCODER, remat=remat)
+  model = dataclasses.replace(MODEL, encoder=encoder)
+  work = sum(step_work(model, SHAPE).values(), Work())
+  again = recomputed_work(model, SHAPE)
+  assert again.flops > 0.05 * work.flops
+  assert work.flops + again.flops == pytest.approx(
+    traced_flops(model, train_retriever=True), rel=0.03
   )
 
 

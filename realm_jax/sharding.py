@@ -273,36 +273,34 @@ class Layout:
     """Parameters as kept -> as used, within a jitted function."""
     return jax.lax.with_sharding_constraint(params, self.used_params)
 
-  def place(self, batch: Any, axes: tuple[str, ...] = (DATA,)) -> Any:
-    """A batch of which each process has its own rows, on the mesh.
+  def place(self, batch: Any) -> Any:
+    """A batch of which each process has its own rows, spread over 'data'.
 
     Args:
       batch: a tree of numpy arrays with the rows that OwnRows says, and of
-        arrays that are on devices already, of all rows.
-      axes: of the mesh, over which the first axis of each array is spread;
-        fewer, from the front, where they do not divide it. An array of one row,
-        such as the null document, is whole everywhere; several processes have
-        it through OwnRows.whole.
+        arrays that are on devices already, of all rows. What 'data' does not
+        divide, such as the null document, is whole everywhere; several
+        processes have it through OwnRows.whole.
 
     Raises:
       ValueError: of several processes, this one has rows that its devices do
         not divide.
     """
-    own_parts = self._num_own_parts(axes)
+    own_parts = self.mesh.local_mesh.shape[DATA]
 
     def put(array: Any) -> jax.Array:
       if isinstance(array, jax.Array):
-        return jax.device_put(array, self._rows(array.shape, axes))
+        return self._move(array, self._rows(array.shape, (DATA,)))
       array = np.asarray(array)
-      if jax.process_count() == 1 or not array.ndim:
-        return self._put_whole(array, axes)
+      if not hosts.are_several() or not array.ndim:
+        return self._put_whole(array, (DATA,))
       if len(array) % own_parts:
         raise ValueError(
           f'{len(array)} rows of a batch do not spread evenly over the '
           f'{own_parts} parts of it that lie on devices of this process.'
         )
       return jax.make_array_from_process_local_data(
-        NamedSharding(self.mesh, P(axes)), array
+        NamedSharding(self.mesh, P(DATA)), array
       )
 
     return jax.tree.map(put, batch)
@@ -310,14 +308,25 @@ class Layout:
   def place_whole(
     self, batch: Any, axes: tuple[str, ...] = (DATA, MODEL)
   ) -> Any:
-    """A batch of which each process has all rows, on the mesh: see place."""
+    """A batch of which each process has all rows, on the mesh.
+
+    Args:
+      batch: a tree of arrays.
+      axes: of the mesh, over which the first axis of each array is spread;
+        fewer, from the front, where they do not divide it.
+    """
 
     def put(array: Any) -> jax.Array:
       if isinstance(array, jax.Array):
-        return jax.device_put(array, self._rows(array.shape, axes))
+        return self._move(array, self._rows(array.shape, axes))
       return self._put_whole(np.asarray(array), axes)
 
     return jax.tree.map(put, batch)
+
+  def _move(self, array: jax.Array, sharding: NamedSharding) -> jax.Array:
+    if array.sharding.is_equivalent_to(sharding, array.ndim):
+      return array  # device_put would compile, if other processes take part
+    return jax.device_put(array, sharding)
 
   def _put_whole(self, array: np.ndarray, axes: tuple[str, ...]) -> jax.Array:
     return jax.make_array_from_callback(
@@ -334,11 +343,6 @@ class Layout:
         return NamedSharding(self.mesh, P(axes))
       axes = axes[:-1]
     return self.whole
-
-  def _num_own_parts(self, axes: tuple[str, ...]) -> int:
-    """In how many parts over the axes the rows of this process lie."""
-    own = self.mesh.local_mesh.shape
-    return math.prod(own[axis] for axis in axes)
 
 
 class OwnRows:

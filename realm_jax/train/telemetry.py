@@ -71,6 +71,8 @@ def masked_quantiles(
   Returns:
     [num_shares], interpolated linearly; 0 where the mask is true nowhere.
   """
+  if not values.size:  # closed book: no document has a slot
+    return jnp.zeros(len(shares), values.dtype)
   count = mask.sum()
   last = jnp.finfo(values.dtype).max
   ordered = jnp.sort(jnp.where(mask, values, last), axis=None)

@@ -81,3 +81,10 @@ def test_quantiles_are_those_of_numpy(count):
     np.quantile(values[mask].astype(np.float64), shares),
     rtol=1e-5,
   )
+
+
+def test_nothing_has_quantiles_of_zero():
+  # no document has a slot, as in a closed book; or all slots are empty
+  for shape in ((4, 0), (4, 2)):
+    nothing = jnp.zeros(shape), jnp.zeros(shape, bool)
+    np.testing.assert_array_equal(masked_quantiles(*nothing, (0.1, 0.9)), 0)

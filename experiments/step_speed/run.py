@@ -8,6 +8,7 @@ long as they may be.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -46,6 +47,8 @@ SIZES = {'small': (2, 128, 2, 512, 4), 'minilm': (6, 384, 12, 1536, 1)}
 REST = 0.5
 
 OURS, ALL, MASKED = 'ours', 'all', 'masked'
+# Wall and CPU seconds of a step with the batch of this number.
+Call = Callable[[int], tuple[float, float]]
 
 
 def model_config(size: str) -> RealmConfig:
@@ -145,6 +148,13 @@ def save_for_rival(path: Path, batch: PretrainBatch) -> None:
   )
 
 
+def timed(call: Callable[[], Any]) -> tuple[float, float]:
+  """Wall and CPU seconds of a call."""
+  start, start_cpu = time.perf_counter(), time.process_time()
+  call()
+  return time.perf_counter() - start, time.process_time() - start_cpu
+
+
 class Ours:
   """Our step, as training calls it."""
 
@@ -159,14 +169,12 @@ class Ours:
     self._state = create_state(params, optimizer)
     self._batches = batches
 
-  def __call__(self, number: int) -> float:
-    """Seconds of a step with a batch."""
-    start = time.perf_counter()
-    self._state, metrics = self._step(
-      self._state, self._batches[number], jax.random.key(0)
-    )
+  def __call__(self, number: int) -> tuple[float, float]:
+    return timed(lambda: self._run(self._batches[number]))
+
+  def _run(self, batch: PretrainBatch) -> None:
+    self._state, metrics = self._step(self._state, batch, jax.random.key(0))
     jax.block_until_ready((self._state, metrics))
-    return time.perf_counter() - start
 
 
 class Rival:
@@ -189,13 +197,13 @@ class Rival:
       raise RuntimeError('rival.py has ended; its error is above.')
     return json.loads(line)
 
-  def __call__(self, number: int, head: str) -> float:
-    """Seconds of a step with a batch."""
+  def __call__(self, number: int, head: str) -> tuple[float, float]:
     assert self._process.stdin is not None
     asked = {'batch': number, 'head': head}
     self._process.stdin.write(json.dumps(asked) + '\n')
     self._process.stdin.flush()
-    return self._answer()['seconds']
+    answer = self._answer()
+    return answer['seconds'], answer['cpu_seconds']
 
   def close(self) -> None:
     assert self._process.stdin is not None
@@ -204,29 +212,23 @@ class Rival:
 
 
 def take_turns(
-  calls: dict[str, Callable[[int], float]], num_batches: int, rounds: int
+  calls: dict[str, Call], num_batches: int, rounds: int
 ) -> dict[str, np.ndarray]:
-  """[rounds, num_batches] seconds of each, one after the other."""
-  for call in calls.values():  # to compile, and to fill caches
-    for number in range(num_batches):
-      call(number)
-  seconds = {name: np.zeros((rounds, num_batches)) for name in calls}
+  """[rounds, num_batches, 2] wall and CPU seconds, one call after the other.
+
+  A step that is not timed comes before each that is: memory that lay idle may
+  have gone back to the system, and training does not pause between steps.
+  """
+  for number in range(num_batches):  # to compile
+    calls[OURS](number)
+  seconds = {name: np.zeros((rounds, num_batches, 2)) for name in calls}
   for turn in range(rounds):
     for number in range(num_batches):
       for name, call in calls.items():
         time.sleep(REST)
+        call(number)
         seconds[name][turn, number] = call(number)
   return seconds
-
-
-def product_seconds(probe: Callable[[], Any]) -> Callable[[int], float]:
-  def call(number: int) -> float:
-    del number
-    start = time.perf_counter()
-    probe()
-    return time.perf_counter() - start
-
-  return call
 
 
 def main() -> None:
@@ -253,12 +255,10 @@ def main() -> None:
   write_json(folder / 'size.json', rival_size(config))
   ours, probes = Ours(args.size, batches), Probes('cpu', 'float32')
   rival = Rival(args.torch, folder, os.cpu_count() or 1)
-  calls = {
-    PRODUCT: product_seconds(probes.calls[PRODUCT]),
+  calls: dict[str, Call] = {
+    PRODUCT: lambda number: timed(probes.calls[PRODUCT]),
     OURS: ours,
-    **{
-      head: lambda number, head=head: rival(number, head) for head in args.heads
-    },
+    **{head: functools.partial(rival, head=head) for head in args.heads},
   }
   seconds = take_turns(calls, len(batches), args.rounds)
   rival.close()
@@ -302,16 +302,21 @@ def summary(
   seconds: dict[str, np.ndarray], probes: Probes
 ) -> dict[str, dict[str, float]]:
   """Medians over rounds of the time for all batches, and of ratios to ours."""
+  # [rounds, 2]
   totals = {name: times.sum(axis=1) for name, times in seconds.items()}
-  product = statistics.median(seconds[PRODUCT].ravel())
+  product = statistics.median(seconds[PRODUCT][..., 0].ravel())
   rate = probes.rates(product, 1.0)['flops_per_second']
   rivals = totals.keys() - {PRODUCT, OURS}
   return {
     'median_seconds': {
-      name: statistics.median(times) for name, times in totals.items()
+      name: statistics.median(times[:, 0]) for name, times in totals.items()
     },
-    'times_our_rate': {
-      name: statistics.median(totals[name] / totals[OURS]) for name in rivals
+    'median_cpu_seconds': {
+      name: statistics.median(times[:, 1]) for name, times in totals.items()
+    },
+    'times_our_seconds': {
+      name: statistics.median(totals[name][:, 0] / totals[OURS][:, 0])
+      for name in rivals
     },
     'flops_per_second': {PRODUCT: rate},
   }

@@ -117,12 +117,15 @@ class BackgroundRefresher(Refresher):
     aside = self._folder / _REFUSED / folder.name
     shutil.rmtree(aside, ignore_errors=True)
     aside.parent.mkdir(exist_ok=True)
-    if folder.is_dir():
+    try:
       folder.rename(aside)
+      place = f'lies in {aside} now'
+    except OSError as problem:  # whoever made it may be at it again
+      del self.expected[index_step]
+      place = f'could not be moved ({problem})'
     self._warn(
-      f'The snapshot of step {index_step} is not used, and lies in {aside} '
-      f'now; training goes on with that of step {self._retriever.index_step}. '
-      f'{error}'
+      f'The snapshot of step {index_step} is not used, and {place}; training '
+      f'goes on with that of step {self._retriever.index_step}. {error}'
     )
 
   def _warn_if_late(self, step: int) -> None:

@@ -382,7 +382,8 @@ def index_lines(run_folder, corpus):
   printed = io.StringIO()
   console = Console(file=printed, width=200)
   snapshot = build_index(str(run_folder), corpus=str(corpus), console=console)
-  return snapshot, printed.getvalue().strip().splitlines()[-1]
+  lines = printed.getvalue().splitlines()
+  return snapshot, next(line for line in lines if line.startswith('Embedded'))
 
 
 def found_title(corpus, snapshot, query_embed):

@@ -72,7 +72,7 @@ def prepare(out: Path) -> None:
   """The corpus, and the run that all start from."""
   import tiny
 
-  if not (out / 'start' / 'manifest.json').is_file():
+  if not is_whole(out / 'start'):
     shutil.rmtree(out / 'start', ignore_errors=True)
     tiny.make_untrained_run(out / 'start', tiny.make_corpus(out))
 
@@ -143,9 +143,9 @@ def is_saving(run: Path) -> bool:
 def is_refreshing(run: Path) -> bool:
   """Whether a snapshot or published parameters are being written."""
   snapshots = (run / 'snapshots').glob('[0-9]*')
-  return any(
-    not (path / 'manifest.json').is_file() for path in snapshots
-  ) or any((run / 'published').glob('*.partial'))
+  return any(not is_whole(path) for path in snapshots) or any(
+    (run / 'published').glob('*.partial')
+  )
 
 
 class Killer:
@@ -166,15 +166,15 @@ class Killer:
     process.start()
     return process
 
-  def finish(self, function: Callable, *args: Any) -> None:
-    """Runs to the end; raises RuntimeError if that fails."""
-    process = self.start(function, *args)
-    process.join()
-    if process.exitcode:
-      raise RuntimeError(
-        f'{function.__name__}{args} ended {process.exitcode}; see the log '
-        'beside the run.'
-      )
+  def finish(self, made: Path, function: Callable, *args: Any) -> None:
+    """Runs to the end; raises RuntimeError if a folder is not made then.
+
+    The exit code says nothing: multiprocessing may lose it when several
+    threads start processes.
+    """
+    self.start(function, *args).join()
+    if not is_whole(made):
+      raise RuntimeError(f'{made} was not finished; see the log beside it.')
 
   def reference(self, policy: str) -> None:
     """A run that is not killed, and how long one takes."""
@@ -192,12 +192,12 @@ class Killer:
   def train_to_end(self, run: Path, policy: str) -> None:
     """Trains, with a builder beside it where the policy needs one."""
     if policy != 'separate_process':
-      self.finish(train, self.out, run, policy)
+      self.finish(run, train, self.out, run, policy)
       return
     run.mkdir(parents=True, exist_ok=True)
     builder = self.start(build, run)
     try:
-      self.finish(train, self.out, run, policy)
+      self.finish(run, train, self.out, run, policy)
     finally:
       self.end(builder)
 
@@ -223,7 +223,7 @@ class Killer:
     if policy in TIMED:
       expected = self.out / 'runs' / f'{number:03d}_replay'
       shutil.rmtree(expected, ignore_errors=True)
-      self.finish(train, self.out, expected, policy, run)
+      self.finish(expected, train, self.out, expected, policy, run)
     record = {
       'number': number,
       'policy': policy,
@@ -251,20 +251,17 @@ class Killer:
     builder = self.start(build, run) if policy == 'separate_process' else None
     trainer = self.start(train, self.out, run, policy)
     victim = builder if moment == 'builder' else trainer
-    delay = rng.uniform(0, self.seconds[policy])
-    seen = rng.randrange(1, 4)  # which save or refresh it is to be
     begun = {'save': is_saving, 'refresh': is_refreshing}.get(moment)
-    if begun is None:
-      victim.join(delay)
-    else:
-      was = False
-      while victim.is_alive() and seen:
-        now = begun(run)
-        seen -= now and not was
-        was = now
-        time.sleep(0.0005)
+    if begun is not None:
+      wait_for(begun, rng.randrange(1, 5), victim, run)
       victim.join(rng.uniform(0, 0.03))
-    was_alive = victim.is_alive() and not (run / 'manifest.json').is_file()
+    elif rng.random() < 0.25:  # most of that is starting
+      victim.join(rng.uniform(0, self.seconds[policy]))
+    else:
+      step = rng.randrange(NUM_STEPS)
+      wait_for(lambda run: last_step(run) >= step, 1, victim, run)
+      victim.join(rng.uniform(0, 2 * STEP_SECONDS))
+    was_alive = victim.is_alive() and not is_whole(run)
     if was_alive:
       os.kill(victim.pid, signal.SIGKILL)
       victim.join()
@@ -277,6 +274,23 @@ class Killer:
       if process is not None:
         self.end(process)
     return step if was_alive else None
+
+
+def wait_for(
+  begun: Callable[[Path], bool], times: int, process: Any, run: Path
+) -> None:
+  """Waits until something has begun so many times, or a process ended."""
+  was = False
+  while times and process.is_alive():
+    now = begun(run)
+    times -= now and not was
+    was = now
+    time.sleep(0.0005)
+
+
+def is_whole(folder: Path) -> bool:
+  """Whether there is a manifest; JAX is not imported for this."""
+  return (folder / 'manifest.json').is_file()
 
 
 def last_step(run: Path) -> int:
@@ -313,7 +327,7 @@ def kill_all(
   for name in ('runs', 'reference'):
     (out / name).mkdir(exist_ok=True)
   killer = Killer(out)
-  killer.finish(prepare, out)
+  killer.finish(out / 'start', prepare, out)
   with ThreadPoolExecutor(parallel) as pool:
     policies = {KINDS[number % len(KINDS)][0] for number in numbers}
     list(pool.map(killer.reference, sorted(policies)))

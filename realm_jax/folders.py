@@ -12,8 +12,9 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from realm_jax.errors import UserError
 
@@ -67,10 +68,24 @@ def make_folder(path: str | Path) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON so that a reader sees the old file or the new one, whole."""
-  partial = path.with_name(path.name + '.partial')
-  with open(partial, 'w', encoding='utf-8') as stream:
+  with _replacing(path) as stream:
     json.dump(value, stream, indent=2, ensure_ascii=False)
     stream.write('\n')
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+  """Writes JSON values, one a line; a reader sees all of them or none."""
+  with _replacing(path) as stream:
+    for row in rows:
+      stream.write(json.dumps(row, ensure_ascii=False) + '\n')
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+  """A file that takes the place of another when it is whole and on disk."""
+  partial = path.with_name(path.name + '.partial')
+  with open(partial, 'w', encoding='utf-8') as stream:
+    yield stream
     stream.flush()
     os.fsync(stream.fileno())
   os.replace(partial, path)

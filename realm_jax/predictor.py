@@ -1,5 +1,6 @@
 """Ask a fine-tuned run questions, from Python."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,25 +34,37 @@ class Predictor:
   print(answer.text, answer.documents[0].title)
   """
 
-  def __init__(self, system: System, num_read: int = 5):
+  def __init__(
+    self,
+    system: System,
+    num_read: int = 5,
+    num_candidates: int = 1,
+    min_probability: float = 0.0,
+  ):
     """Use `load`.
 
     Args:
       system: a fine-tuned run with its index.
       num_read: blocks read for a question, 1 to the number of blocks.
+      num_candidates: different answers to give, at most.
+      min_probability: answers less likely than that, over all documents read,
+        are marked as withheld.
 
     Raises:
-      UserError: num_read is out of its range.
+      UserError: a number is out of its range.
     """
+    if not 0 <= min_probability <= 1:
+      raise UserError(f'min_probability is {min_probability}, expected 0 to 1.')
+    self._min_probability = min_probability
+    if num_candidates < 1:
+      raise UserError(
+        f'{num_candidates} answers were asked for, expected at least 1.'
+      )
     check_num_read(num_read, system.corpus)
     self._system = system
     self._num_read = num_read
     self._answerer = Answerer(
-      system.run.model,
-      system.run.params,
-      system.corpus,
-      system.retriever.index,
-      system.lengths,
+      system.run.model, system.retriever, num_candidates
     )
 
   @classmethod
@@ -61,6 +74,8 @@ class Predictor:
     corpus: str | None = None,
     num_read: int = 5,
     index: IndexConfig | None = None,
+    num_candidates: int = 1,
+    min_probability: float = 0.0,
   ) -> 'Predictor':
     """Opens a fine-tuned run.
 
@@ -69,11 +84,14 @@ class Predictor:
       corpus: folder of the corpus to search; None for the run's.
       num_read: blocks read for a question, 1 to the number of blocks.
       index: what to search with.
+      num_candidates: different answers to give, at most: see Answer.candidates.
+      min_probability: answers less likely than that are marked as withheld: see
+        Answer.withheld.
 
     Raises:
       FileNotFoundError: no such run or corpus.
-      UserError: the run was not fine-tuned on questions with documents, or
-        num_read is out of its range.
+      UserError: the run was not fine-tuned on questions with documents, or a
+        number is out of its range.
     """
     system = open_system(run, corpus, index)
     if not system.run.reads_spans:
@@ -81,7 +99,7 @@ class Predictor:
         f'Run {run} is one of stage {system.run.stage}: only a fine-tuned run '
         'answers questions. Make one with: realm-jax finetune'
       )
-    return cls(system, num_read)
+    return cls(system, num_read, num_candidates, min_probability)
 
   def ask(self, question: str) -> Answer:
     """The best answer to a question.
@@ -113,5 +131,16 @@ class Predictor:
     answers: list[Answer] = []
     for rows in batches_of(len(asked), _BATCH_SIZE):
       block_ids = rank(rows, self._num_read).astype(np.int32)
-      answers += self._answerer.answer(examples.rows(rows), block_ids)
-    return answers[: len(asked)]
+      answers += self._answerer.answer(
+        self._system.run.params, examples.rows(rows), block_ids
+      )
+    return [self._judged(answer) for answer in answers[: len(asked)]]
+
+  def _judged(self, answer: Answer) -> Answer:
+    """Withholds an answer that is too unlikely."""
+    probability = max(
+      (candidate.probability for candidate in answer.candidates), default=0.0
+    )
+    if probability >= self._min_probability:
+      return answer
+    return dataclasses.replace(answer, withheld=True)

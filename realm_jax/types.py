@@ -91,8 +91,8 @@ class QABatch(NamedTuple):
 
   Attributes:
     question: [batch, query_len] TextInputs.
-    beam_embeds: [batch, beam, embed_dim] float; frozen block embeddings of the
-      retrieved blocks, best first.
+    beam_embeds: [batch, beam, embed_dim] float; of the retrieved blocks, best
+      first, as the index has them.
     beam_mask: [batch, beam] int32; 0 at slots with no block.
     beam_has_answer: [batch, beam] bool.
     joint: [batch, num_read, joint_len] TextInputs; question, then block, for
@@ -100,6 +100,8 @@ class QABatch(NamedTuple):
     block_mask: [batch, num_read, joint_len] int32; 1 where an answer may lie.
     answer_ids: [batch, num_answers, answer_len] int32; zero-padded.
     answer_lens: [batch, num_answers] int32; 0 for a slot without an answer.
+    documents: [batch, num_embedded, document_len] TextInputs; the first blocks
+      of the beam as the embedder reads them, where it is trained; else None.
   """
 
   question: TextInputs
@@ -110,6 +112,7 @@ class QABatch(NamedTuple):
   block_mask: Array
   answer_ids: Array
   answer_lens: Array
+  documents: TextInputs | None = None
 
 
 class SearchResult(NamedTuple):

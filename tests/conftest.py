@@ -28,6 +28,8 @@ for name, value in {
   # Most of the time of a first run is compilation: it is done quickly rather
   # than well, and a second run reuses it.
   'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  # A training step compiles in half the time without XLA's newer emitters.
+  'XLA_FLAGS': '--xla_cpu_use_fusion_emitters=false',
   'JAX_COMPILATION_CACHE_DIR': str(REPOSITORY / '.cache' / 'jax'),
   'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
   'TF_CPP_MIN_LOG_LEVEL': '3',

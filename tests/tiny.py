@@ -15,8 +15,10 @@ from rich.console import Console
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
+from realm_jax.index.retriever import Retriever
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig, init_params
+from realm_jax.refresh.refresher import Refresher
 from realm_jax.runs.prepare import prepare
 from realm_jax.runs.pretrain import PretrainConfig
 from realm_jax.train.loop import LoopConfig
@@ -134,6 +136,11 @@ def make_untrained_run(
   run = RunFolder(folder, stage, model, opened, {'lengths': LENGTHS})
   run.finish(init_params(model, jax.random.key(3)), num_steps=0)
   return folder
+
+
+def no_refresh(folder: Path, retriever: Retriever) -> Refresher:
+  """The refresher of a retriever whose index is loaded, and stays."""
+  return Refresher(folder, retriever, None, 'off')
 
 
 def with_vocab_of(corpus: Corpus, model: RealmConfig = MODEL) -> RealmConfig:

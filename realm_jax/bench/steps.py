@@ -288,6 +288,7 @@ def step_calls(
       marginal,
       workload.train_retriever,
       num_microbatches=shape.num_microbatches,
+      telemetry_every=LoopConfig.log_every,
     ),
     held,
     batch,
@@ -370,7 +371,7 @@ def measure_step(
   probes = floors.Probes(device.platform, model.encoder.dtype)
   calls, memory_bytes = step_calls(workload, marginal, num_blocks, dropout_rng)
   probing = {('machine', name): call for name, call in probes.calls.items()}
-  seconds = time_in_turn({**probing, **calls}, rounds)
+  seconds = time_in_turn({**probing, **calls}, rounds, warm=True)
   median = {name: statistics.median(times) for name, times in seconds.items()}
   rates = probes.rates(median[_PRODUCT], median[_READING])
   fused = probed(device.platform, rates).fuses(

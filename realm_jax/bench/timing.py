@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 def time_in_turn(
-  calls: Mapping[Any, Callable[[], Any]], rounds: int
+  calls: Mapping[Any, Callable[[], Any]], rounds: int, warm: bool = False
 ) -> dict[Any, list[float]]:
   """Calls everything once for every round, in order.
 
@@ -37,6 +37,9 @@ def time_in_turn(
     calls: name -> what to time. Called once before the first round, to compile
       and to fill caches. JAX arrays that it returns are waited for.
     rounds: how many.
+    warm: call everything once more, untimed, before it is timed: buffers that
+      lay idle during the turns of others may have gone back to the system, and
+      work that goes on and on, such as training, does not lose them.
 
   Returns:
     name -> [rounds] seconds.
@@ -47,6 +50,8 @@ def time_in_turn(
   for _ in range(rounds):
     for name, call in calls.items():
       time.sleep(_REST)
+      if warm:
+        jax.block_until_ready(call())
       start = time.perf_counter()
       jax.block_until_ready(call())
       seconds[name].append(time.perf_counter() - start)

@@ -58,6 +58,10 @@ class BlockTokens(NamedTuple):
   body_ids: np.ndarray
   body_len: np.ndarray
 
+  def first(self, n: int) -> 'BlockTokens':
+    """Of rows of blocks, [batch, num_blocks] each, the first n blocks."""
+    return BlockTokens(*(array[:, :n] for array in self))
+
 
 class Sentence(NamedTuple):
   """A sentence of a block.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from realm_jax.data.examples import Example, Lengths
-from realm_jax.data.featurize import QUERY_SPECIALS, ragged
+from realm_jax.data.featurize import PAIR_SPECIALS, QUERY_SPECIALS, ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
@@ -28,6 +28,7 @@ class QAExamples:
     answer_lens: [num_questions, num_answers] int32; 0 for an unused slot and
       for an answer that is too long to be a span.
     num_unusable: questions none of whose answers can be a span.
+    num_cut: questions that are longer than query_len.
   """
 
   question_ids: np.ndarray
@@ -35,6 +36,7 @@ class QAExamples:
   answer_ids: np.ndarray
   answer_lens: np.ndarray
   num_unusable: int
+  num_cut: int
 
   def __call__(self, row: int, epoch: int = 0) -> Example | None:
     """One example, for Batches; None for a question that cannot teach."""
@@ -70,15 +72,18 @@ def qa_examples(
 ) -> QAExamples:
   """Tokenises questions and answers.
 
-  Regular expressions have no token ids: such answers are left out.
+  Of regular expressions, what they match is tokenised, if it is known.
 
   Raises:
-    UserError: there are no questions.
+    UserError: there are no questions, or one leaves no room for a block in the
+      reader.
   """
   if not questions:
     raise UserError('There are no questions.')
   room = lengths.query_len - QUERY_SPECIALS
   encoded = wordpiece.encode_batch([q.question for q in questions])
+  question_lens = np.array([len(e.token_ids) for e in encoded])
+  _check_room(questions, question_lens, lengths)
   queries = ragged([e.token_ids[:room] for e in encoded])
   num_questions = len(questions)
   answer_ids = np.zeros(
@@ -86,9 +91,7 @@ def qa_examples(
   )
   answer_lens = np.zeros((num_questions, _MAX_ANSWERS), np.int32)
   for row, question in enumerate(questions):
-    if question.is_regex:
-      continue
-    answers = wordpiece.encode_batch(list(question.answers))
+    answers = wordpiece.encode_batch(list(question.strings))
     distinct = {e.token_ids.tobytes(): e.token_ids for e in answers}
     fitting = [ids for ids in distinct.values() if len(ids) <= _MAX_ANSWER_LEN]
     for slot, ids in enumerate(fitting[:_MAX_ANSWERS]):
@@ -102,4 +105,20 @@ def qa_examples(
     answer_ids,
     answer_lens,
     int((~answer_lens.any(axis=1)).sum()),
+    int((question_lens > room).sum()),
   )
+
+
+def _check_room(
+  questions: Sequence[Question], question_lens: np.ndarray, lengths: Lengths
+) -> None:
+  """Raises UserError if a question is longer than the reader."""
+  longest = int(question_lens.argmax())
+  most = lengths.joint_len - PAIR_SPECIALS - 1
+  if question_lens[longest] > most:
+    raise UserError(
+      f'Question {longest + 1}, {questions[longest].question[:60]!r}..., is '
+      f'{question_lens[longest]} wordpieces long, and the reader has room for '
+      f'{most}, with a piece of a block beside it. Shorten it, or raise '
+      'Lengths.query_len.'
+    )

@@ -7,7 +7,7 @@ no code that makes a data set is run.
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +92,29 @@ def identify_tfds(source: str) -> dict[str, Any]:
   }
 
 
+def read_tfds_rows(
+  source: str, names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+  """Rows of a data set, in the order of its files, as Python values.
+
+  Args:
+    source: as read_tfds has it.
+    names: of features; those that the data set has are read.
+
+  Raises:
+    See read_tfds.
+  """
+  data_set = _find(source)
+  features = data_set.builder.info.features
+  return _rows(data_set, [name for name in names if name in features])
+
+
 def _read(data_set: _DataSet, names: list[str]) -> Iterator[tuple[str, str]]:
+  for row in _rows(data_set, names):
+    yield row.get('title', ''), row['text']
+
+
+def _rows(data_set: _DataSet, names: list[str]) -> Iterator[dict[str, Any]]:
   tfds = require('tensorflow_datasets', 'data')
   tensorflow = require('tensorflow', 'data')
   row = 0
@@ -107,9 +129,7 @@ def _read(data_set: _DataSet, names: list[str]) -> Iterator[tuple[str, str]]:
       ),
     )
     for example in tfds.as_numpy(rows):
-      text = example['text'].decode('utf-8')
-      title = example['title'].decode('utf-8') if 'title' in names else ''
-      yield title, text
+      yield {name: _as_python(example[name]) for name in names}
       row += 1
   except UnicodeDecodeError as error:
     raise UserError(
@@ -120,6 +140,19 @@ def _read(data_set: _DataSet, names: list[str]) -> Iterator[tuple[str, str]]:
       f'{data_set.source}, row {row}: the files in {data_set.folder} are '
       f'damaged or missing ({str(error)[:200]}). Prepare the data set again.'
     ) from error
+
+
+def _as_python(value: Any) -> Any:
+  """Strings for bytes, lists for arrays, all the way down."""
+  if isinstance(value, dict):
+    return {name: _as_python(part) for name, part in value.items()}
+  if isinstance(value, bytes):
+    return value.decode('utf-8')
+  if hasattr(value, 'tolist'):
+    return _as_python(value.tolist())
+  if isinstance(value, list):
+    return [_as_python(part) for part in value]
+  return value
 
 
 def _find(source: str) -> _DataSet:

@@ -17,7 +17,7 @@ class TokenLens(NamedTuple):
   """Real tokens of what a batch holds, special ones included.
 
   Attributes:
-    documents: [batch, num_candidates - 1] int; as the embedder reads them.
+    documents: [batch, num_candidates] int; as the embedder reads them.
     joint: [batch, num_candidates] int; queries with documents.
   """
 
@@ -48,8 +48,7 @@ def token_lens(
 
   Args:
     query_lens: [batch] int; without special tokens.
-    block_ids: [batch, num_candidates] int; -1 is the null document, and the
-      first documents are not for the embedder.
+    block_ids: [batch, num_candidates] int; -1 is the null document.
     corpus: the blocks.
     lengths: document_len and joint_len are used.
   """
@@ -57,6 +56,6 @@ def token_lens(
   documents = np.where(is_block, corpus.block_lens[block_ids], PAIR_SPECIALS)
   bodies = np.where(is_block, corpus.body_lens[block_ids], 0)
   return TokenLens(
-    np.minimum(documents[:, 1:], lengths.document_len),
+    np.minimum(documents, lengths.document_len),
     np.minimum(query_lens[:, None] + bodies + PAIR_SPECIALS, lengths.joint_len),
   )

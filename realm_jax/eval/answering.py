@@ -1,23 +1,26 @@
 """Questions -> answers with their sources: retrieve, read, map back to text."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-from realm_jax.answer_matching import right_spans
-from realm_jax.data.corpus import Corpus
-from realm_jax.data.examples import Example, Lengths
-from realm_jax.data.featurize import Ragged, query_inputs
-from realm_jax.index.api import Index
-from realm_jax.models.inference import SpanReading, make_embed, make_read_spans
-from realm_jax.models.realm import Realm, RealmConfig
+from realm_jax.data.examples import Example
+from realm_jax.data.featurize import Ragged
+from realm_jax.eval.answers import normalize_answer
+from realm_jax.index.retriever import Retriever
+from realm_jax.models.inference import SpanInputs, SpanReading, make_read_spans
+from realm_jax.models.realm import RealmConfig
+from realm_jax.sharding import Layout
 from realm_jax.train.qa_source import read_inputs
 from realm_jax.types import NULL_BLOCK_ID
 
 _LOWEST_UTILITY = -20.0  # nats; a document that does not hold the answer
+_IMPOSSIBLE = -1e3  # nats; less have only spans outside of a block
+# The many spans of an answer and of its neighbours, which differ by a word.
+_SPANS_A_CANDIDATE = 20
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,27 @@ class Document:
 
 
 @dataclass(frozen=True)
+class Candidate:
+  """An answer that the reader considered.
+
+  Attributes:
+    text: as it stands in the block where it is likeliest.
+    probability: of all spans considered that say the same, in all blocks read.
+    block_id: the block where it is likeliest.
+    start: first character in that block's text.
+    stop: one past its last character.
+  """
+
+  text: str
+  probability: float
+  block_id: int
+  start: int
+  stop: int
+
+
+@dataclass(frozen=True)
 class Answer:
-  """The answer to a question.
+  """The answer to a question: the likeliest span.
 
   Attributes:
     text: as it stands in the block; empty if no block was found.
@@ -55,6 +77,11 @@ class Answer:
     start: first character in the block's text.
     stop: one past its last character.
     documents: the blocks read, best first.
+    candidates: different answers, the likeliest first, summed over blocks: the
+      first need not be the likeliest span.
+    is_right_span: its pieces are those of a known answer.
+    has_right_span: some span of the blocks read is one.
+    withheld: it is too unlikely to be given; the rest tells what it would be.
   """
 
   text: str
@@ -63,6 +90,10 @@ class Answer:
   start: int
   stop: int
   documents: tuple[Document, ...]
+  candidates: tuple[Candidate, ...] = ()
+  is_right_span: bool = False
+  has_right_span: bool = False
+  withheld: bool = False
 
 
 class Answerer:
@@ -71,88 +102,106 @@ class Answerer:
   def __init__(
     self,
     model: RealmConfig,
-    params: Any,
-    corpus: Corpus,
-    index: Index,
-    lengths: Lengths,
+    retriever: Retriever,
+    num_candidates: int = 0,
+    layout: Layout | None = None,
   ):
-    """Keeps its arguments."""
-    self._params = params
-    self._corpus = corpus
-    self._index = index
-    self._lengths = lengths
-    self._embed = make_embed(model, Realm.embed_queries)
-    self._read = make_read_spans(model)
-    self._max_span_width = model.max_span_width
-    self._answer_mass = _make_answer_mass(model.max_span_width)
+    """Keeps its arguments.
 
-  def answer(self, examples: Example, block_ids: np.ndarray) -> list[Answer]:
+    Args:
+      model: sizes.
+      retriever: for its corpus, its lengths and the embeddings it searches.
+      num_candidates: different answers to give beside the likeliest span, at
+        most.
+      layout: of the parameters over a mesh; None for one device.
+    """
+    self._retriever = retriever
+    self._corpus = retriever.corpus
+    self._num_candidates = num_candidates
+    self._read = make_read_spans(
+      model, max(1, _SPANS_A_CANDIDATE * num_candidates), layout
+    )
+
+  def answer(
+    self, params: Any, examples: Example, block_ids: np.ndarray
+  ) -> list[Answer]:
     """Answers questions from given blocks.
 
     Args:
+      params: of the model.
       examples: rows of QAExamples.
       block_ids: [batch, num_read] int32, -1 for none.
     """
-    scores = self._relevance_scores(examples, block_ids)
+    scores = self._relevance_scores(params, examples, block_ids)
     blocks = self._corpus.gather(block_ids)
     joint, block_mask = read_inputs(
-      examples, blocks, self._corpus, self._lengths
+      examples, blocks, self._corpus, self._retriever.lengths
     )
-    reading = self._read(self._params, scores, joint, block_mask)
-    answer_ids = self._answer_ids(joint.token_ids, reading)
-    # [batch, num_read]; log p(y, z | x)
-    mass = np.asarray(
-      self._answer_mass(reading.log_probs, joint, block_mask, *answer_ids)
+    inputs = SpanInputs(
+      scores,
+      joint,
+      block_mask,
+      examples['answer_ids'],
+      examples['answer_lens'],
     )
-    reading = SpanReading(*(np.asarray(array) for array in reading))
+    reading = SpanReading(
+      *(np.asarray(array) for array in self._read(params, inputs))
+    )
+    # The body begins after [CLS] question [SEP].
+    offsets = 2 + np.asarray(examples['question_lens'])
     return [
       self._to_answer(
-        row, examples, block_ids[row], scores[row], mass[row], reading
+        block_ids[row],
+        scores[row],
+        int(offsets[row]),
+        SpanReading(*(array[row] for array in reading)),
       )
       for row in range(len(block_ids))
     ]
 
   def _relevance_scores(
-    self, examples: Example, block_ids: np.ndarray
+    self, params: Any, examples: Example, block_ids: np.ndarray
   ) -> np.ndarray:
     """[batch, num_read] float32; very low where there is no block."""
-    query = query_inputs(
-      Ragged(examples['question_ids'], examples['question_lens']),
-      self._lengths.query_len,
-      self._corpus.wordpiece,
+    query = self._retriever.query_inputs(
+      Ragged(examples['question_ids'], examples['question_lens'])
     )
-    query_embeds = np.asarray(self._embed(self._params, query))
-    embeds = np.asarray(self._index.embeds(block_ids))
+    query_embeds = self._retriever.embed(params, query)
+    embeds = np.asarray(self._retriever.index.embeds(block_ids))
     scores = np.einsum('bd,bnd->bn', query_embeds, embeds)
     return np.where(block_ids == NULL_BLOCK_ID, -1e4, scores).astype(np.float32)
 
-  def _answer_ids(
-    self, token_ids: np.ndarray, reading: SpanReading
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """The answers' pieces: [batch, 1, answer_len] int32, lengths [batch, 1]."""
-    starts, stops = np.asarray(reading.starts), np.asarray(reading.stops)
-    slots = np.asarray(reading.slots)
-    lens = stops - starts
-    width = self._max_span_width
-    columns = np.minimum(
-      starts[:, None] + np.arange(width), token_ids.shape[-1] - 1
-    )
-    ids = token_ids[np.arange(len(slots))[:, None], slots[:, None], columns]
-    ids = np.where(np.arange(width) < lens[:, None], ids, 0)
-    return ids[:, None].astype(np.int32), lens[:, None].astype(np.int32)
-
   def _to_answer(
     self,
-    row: int,
-    examples: Example,
     block_ids: np.ndarray,
     scores: np.ndarray,
-    mass: np.ndarray,
+    offset: int,
     reading: SpanReading,
   ) -> Answer:
+    """One question's answer; all arrays without the batch."""
+    documents = self._documents(block_ids, scores, reading.answer_mass)
+    if block_ids[reading.slots[0]] == NULL_BLOCK_ID:
+      return Answer('', 0.0, NULL_BLOCK_ID, 0, 0, documents)
+    spans = list(self._spans(block_ids, offset, reading))
+    best = spans[0]
+    return Answer(
+      best.text,
+      best.probability,
+      best.block_id,
+      best.start,
+      best.stop,
+      documents,
+      _candidates(spans)[: self._num_candidates],
+      bool(reading.is_right),
+      bool(reading.has_right),
+    )
+
+  def _documents(
+    self, block_ids: np.ndarray, scores: np.ndarray, mass: np.ndarray
+  ) -> tuple[Document, ...]:
     log_prior = scores - np.logaddexp.reduce(scores)
     log_answer = np.logaddexp.reduce(mass)
-    documents = tuple(
+    return tuple(
       Document(
         int(block_id),
         self._corpus.title(block_id),
@@ -164,32 +213,54 @@ class Answerer:
       for slot, block_id in enumerate(block_ids)
       if block_id != NULL_BLOCK_ID
     )
-    block_id = int(block_ids[reading.slots[row]])
-    if block_id == NULL_BLOCK_ID:
-      return Answer('', 0.0, NULL_BLOCK_ID, 0, 0, documents)
-    # The body begins after [CLS] question [SEP].
-    offset = 2 + int(examples['question_lens'][row])
-    text = self._corpus.text(block_id)
-    encoding = self._corpus.wordpiece.encode(text)
-    start = int(encoding.starts[reading.starts[row] - offset])
-    stop = int(encoding.stops[reading.stops[row] - 1 - offset])
-    probability = float(np.exp(reading.best_log_probs[row]))
-    return Answer(
-      text[start:stop], probability, block_id, start, stop, documents
+
+  def _spans(
+    self, block_ids: np.ndarray, offset: int, reading: SpanReading
+  ) -> Iterator[Candidate]:
+    """The spans of a reading in their blocks' texts, the likeliest first."""
+    texts = {
+      block_id: self._corpus.text(block_id)
+      for block_id in map(int, block_ids[reading.slots])
+      if block_id != NULL_BLOCK_ID
+    }
+    encodings = {
+      block_id: self._corpus.wordpiece.encode(text)
+      for block_id, text in texts.items()
+    }
+    for slot, first, end, log_prob in zip(
+      reading.slots,
+      reading.starts - offset,
+      reading.stops - offset,
+      reading.log_probs,
+      strict=True,
+    ):
+      block_id = int(block_ids[slot])
+      # Of few spans the last ones are those outside of the blocks.
+      if block_id == NULL_BLOCK_ID or log_prob < _IMPOSSIBLE:
+        return
+      start = int(encodings[block_id].starts[first])
+      stop = int(encodings[block_id].stops[end - 1])
+      text = texts[block_id][start:stop]
+      yield Candidate(text, float(np.exp(log_prob)), block_id, start, stop)
+
+
+def _candidates(spans: Sequence[Candidate]) -> tuple[Candidate, ...]:
+  """Different answers with the probability of all spans that give them.
+
+  Answers that are equal once normalised are the same.
+  """
+  merged: dict[str, Candidate] = {}
+  for span in spans:
+    name = normalize_answer(span.text)
+    before = merged.get(name)
+    merged[name] = (
+      span
+      if before is None
+      else dataclasses.replace(
+        before, probability=before.probability + span.probability
+      )
     )
-
-
-def _make_answer_mass(max_span_width: int):
-  """Jitted log p(y, z | x): [batch, num_read], over all occurrences of y."""
-
-  @jax.jit
-  def answer_mass(log_probs, joint, block_mask, answer_ids, answer_lens):
-    right = right_spans(
-      joint.token_ids, block_mask, answer_ids, answer_lens, max_span_width
-    )
-    return jax.nn.logsumexp(jax.numpy.where(right, log_probs, -1e30), axis=2)
-
-  return answer_mass
+  return tuple(sorted(merged.values(), key=lambda c: -c.probability))
 
 
 def pad_blocks(block_ids: np.ndarray, num_read: int) -> np.ndarray:

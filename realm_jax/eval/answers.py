@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from realm_jax.data.expressions import compile_expression
+
 _PUNCTUATION = str.maketrans('', '', string.punctuation)
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
-_PATTERN_FLAGS = re.IGNORECASE | re.MULTILINE
 
 
 def normalize_answer(text: str) -> str:
@@ -73,20 +74,12 @@ def regex_match(
       official evaluation; otherwise anywhere in it.
   """
   for pattern in patterns:
-    compiled = _compile(pattern)
+    compiled = compile_expression(pattern)
     if compiled is None:
       continue
     if (compiled.match if anchored else compiled.search)(prediction):
       return True
   return False
-
-
-@functools.lru_cache(maxsize=65536)
-def _compile(pattern: str) -> re.Pattern | None:
-  try:
-    return re.compile(pattern, _PATTERN_FLAGS)
-  except (re.error, OverflowError, RecursionError):
-    return None
 
 
 def is_right(

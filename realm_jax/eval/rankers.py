@@ -1,6 +1,7 @@
 """Ways to find blocks for questions: the retriever, and its rivals."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import QAExamples
 from realm_jax.errors import UserError
 from realm_jax.eval.answers import has_answer
+from realm_jax.eval.dense import dense_retriever
 from realm_jax.index.retriever import Retriever
 from realm_jax.optional import require
 from realm_jax.types import NULL_BLOCK_ID
@@ -18,6 +20,7 @@ from realm_jax.types import NULL_BLOCK_ID
 # rank(rows [batch], k) -> block ids [batch, k] int32, best first, -1 for none.
 Ranker = Callable[[np.ndarray, int], np.ndarray]
 RANKERS = ('retriever', 'bm25', 'gold', 'random')
+_DENSE = 'dense:'
 
 
 def make_ranker(
@@ -26,17 +29,20 @@ def make_ranker(
   examples: QAExamples,
   retriever: Retriever,
   params: Any,
+  snapshots: Path | None = None,
   seed: int = 0,
 ) -> Ranker:
   """A ranker over the questions of a file.
 
   Args:
     kind: 'retriever'; 'bm25'; 'gold', the blocks of the articles that are
-      known to state the answer, those that hold it first; or 'random' blocks.
+      known to state the answer, those that hold it first; 'random' blocks; or
+      'dense:' and the folder of a sentence encoder: see eval.dense.
     questions: of the file.
     examples: the same questions as arrays.
     retriever: with its index.
     params: of the model.
+    snapshots: where a sentence encoder's embeddings are kept.
     seed: of 'random'.
 
   Raises:
@@ -44,15 +50,14 @@ def make_ranker(
   """
   corpus = retriever.corpus
   if kind == 'retriever':
-
-    def rank(rows: np.ndarray, k: int) -> np.ndarray:
-      batch = examples.rows(rows)
-      query = retriever.query_inputs(
-        Ragged(batch['question_ids'], batch['question_lens'])
-      )
-      return retriever.retrieve(params, query, k).block_ids
-
-    return rank
+    return _retrieved(retriever, params, examples)
+  if kind.startswith(_DENSE) and snapshots is not None:
+    return _retrieved(
+      *dense_retriever(
+        kind.removeprefix(_DENSE), corpus, retriever.lengths, snapshots
+      ),
+      examples,
+    )
   if kind == 'bm25':
     return _bm25([question.question for question in questions], corpus)
   if kind == 'gold':
@@ -66,7 +71,23 @@ def make_ranker(
         for row in rows
       ]
     )
-  raise UserError(f'ranker is {kind!r}, expected one of {", ".join(RANKERS)}.')
+  raise UserError(
+    f'ranker is {kind!r}, expected one of {", ".join(RANKERS)}, or '
+    f'{_DENSE} and the folder of a sentence encoder.'
+  )
+
+
+def _retrieved(
+  retriever: Retriever, params: Any, examples: QAExamples
+) -> Ranker:
+  def rank(rows: np.ndarray, k: int) -> np.ndarray:
+    batch = examples.rows(rows)
+    query = retriever.query_inputs(
+      Ragged(batch['question_ids'], batch['question_lens'])
+    )
+    return retriever.retrieve(params, query, k).block_ids
+
+  return rank
 
 
 def _bm25(questions: list[str], corpus: Corpus) -> Ranker:

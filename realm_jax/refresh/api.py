@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
+from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
-from realm_jax.models.realm import RealmConfig
+from realm_jax.models.inference import make_embed
+from realm_jax.models.realm import Realm, RealmConfig
 from realm_jax.refresh.refresher import Refresher
 from realm_jax.refresh.rolling import RollingRefresher
 from realm_jax.refresh.schedule import (
@@ -22,6 +27,22 @@ from realm_jax.refresh.separate_process import SeparateProcessRefresher
 from realm_jax.refresh.served import Served, ServedLog
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.refresh.synchronous import SynchronousRefresher
+from realm_jax.sharding import Layout
+from realm_jax.train.run_folder import RunFolder
+
+
+class Searching(NamedTuple):
+  """What finds blocks for the batches of a run.
+
+  Attributes:
+    retriever: searches an index, which it has from the first step on.
+    snapshots: makes the snapshots that training waits for.
+    refresher: decides which is searched.
+  """
+
+  retriever: Retriever
+  snapshots: SnapshotMaker
+  refresher: Refresher
 
 
 def schedule_of_replay(lines: Sequence[Served]) -> str:
@@ -53,6 +74,66 @@ def divide_devices(
   if isinstance(schedule, SecondMesh):
     return set_aside(schedule)
   return jax.devices(), []
+
+
+def make_searching(
+  refresh: str,
+  run: RunFolder,
+  corpus: Corpus,
+  lengths: Lengths,
+  index: IndexConfig,
+  layout: Layout | None = None,
+  *,
+  builders: Sequence[jax.Device] = (),
+  reuse_from: Sequence[Path] = (),
+  seed: int = 0,
+  replay: Sequence[Served] | None = None,
+  warn: Callable[[str], None] = print,
+) -> Searching:
+  """Makes what finds blocks for the batches of a run.
+
+  Args:
+    refresh: a schedule; see refresh.schedule.
+    run: its folder and model.
+    corpus: whose blocks are searched.
+    lengths: of queries and documents.
+    index: what to search with.
+    layout: of the devices that train; None for one.
+    builders: as make_refresher has it.
+    reuse_from: folders of snapshots, of the run that this one starts from for
+      example; blocks in one of the same parameters are not embedded again.
+    seed: as make_refresher has it.
+    replay: as make_refresher has it.
+    warn: says something to the user.
+
+  Raises:
+    UserError: this index cannot be refreshed so.
+  """
+  embed_documents = make_embed(run.model, Realm.embed_documents, layout)
+  retriever = Retriever(
+    make_embed(run.model, Realm.embed_queries, layout),
+    corpus,
+    lengths,
+    index,
+    mesh=layout.mesh if layout else None,
+  )
+  snapshots = SnapshotMaker(
+    embed_documents, corpus, lengths, reuse_from=reuse_from, layout=layout
+  )
+  refresher = make_refresher(
+    refresh,
+    run.path,
+    run.model,
+    retriever,
+    snapshots,
+    embed_documents,
+    num_devices=layout.mesh.size if layout else 1,
+    builders=builders,
+    seed=seed,
+    replay=replay,
+    warn=warn,
+  )
+  return Searching(retriever, snapshots, refresher)
 
 
 def make_refresher(

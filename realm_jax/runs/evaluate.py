@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,17 @@ from realm_jax.data.closed_book import closed_book_answer, closed_book_batch
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question, load_questions
 from realm_jax.data.qa_examples import QAExamples, qa_examples
+from realm_jax.data.qa_warnings import question_warnings
 from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
 from realm_jax.eval.answers import f1, has_answer, is_right, regex_match
-from realm_jax.eval.intervals import bootstrap_interval
+from realm_jax.eval.predictions import (
+  by_answer_source,
+  by_question_type,
+  summarise,
+)
 from realm_jax.eval.rankers import Ranker, make_ranker
-from realm_jax.eval.retrieval import DEFAULT_KS, hits_at_k, reciprocal_ranks
+from realm_jax.eval.retrieval import DEFAULT_KS
 from realm_jax.eval.system import System, open_system
 from realm_jax.folders import (
   MANIFEST,
@@ -29,6 +33,7 @@ from realm_jax.folders import (
   file_checksum,
   make_folder,
   write_json,
+  write_json_lines,
 )
 from realm_jax.index.config import IndexConfig
 from realm_jax.models.inference import make_fill_in
@@ -63,7 +68,7 @@ def evaluate(
     questions: file of questions with answers.
     out: folder for metrics.json and predictions.jsonl.
     corpus: folder of the corpus to search; None for the run's.
-    ranker: how blocks are found: 'retriever', 'bm25', 'gold' or 'random'.
+    ranker: how blocks are found: see eval.rankers.
     num_read: blocks that the reader sees, 1 to the number of blocks.
     max_questions: only the first so many, at least 1.
     index: what to search with.
@@ -71,11 +76,14 @@ def evaluate(
 
   Returns:
     What metrics.json holds: each metric's mean and 95 % bootstrap interval over
-    the questions that have it, and what it was measured with. Of answers:
-    exact_match, f1 (but of regular expressions, regex_search: found anywhere
-    in the answer) and retrieval_utility, the mean over the documents read, in
-    nats, as eval.answering.Document has it. Of documents: recall_at_k,
-    mean_reciprocal_rank, among the 100 best.
+    the questions that have it, of all and in groups (see eval.predictions), and
+    what it was measured with. Of answers: exact_match, the official verdict;
+    span_exact_match, by wordpieces, as ORQA's code measures in training;
+    reader_oracle, whether a right span was there to read; f1 (but of regular
+    expressions, regex_search: found anywhere in the answer);
+    retrieval_utility, the mean over the documents read, in nats, as
+    eval.answering.Document has it; expected_calibration_error. Of documents:
+    recall_at_k, mean_reciprocal_rank, among the 100 best.
 
   Raises:
     FileNotFoundError: a folder or file is missing.
@@ -88,7 +96,8 @@ def evaluate(
       'nothing can be measured. Leave --max-questions away for all.'
     )
   check_kind(Path(out), 'evaluation')
-  asked = load_questions(questions)[:max_questions]
+  loaded = load_questions(questions)
+  asked = loaded[:max_questions]
   system = open_system(run, corpus, index)
   closed_book = system.run.stage == 'closed_book'
   if ranker == 'retriever' and not (closed_book or system.run.finds_blocks):
@@ -107,10 +116,17 @@ def evaluate(
   if measured := _measured_already(Path(out), inputs):
     return _shown(measured, out, console)
   examples = qa_examples(asked, system.corpus.wordpiece, system.lengths)
+  for warning in question_warnings(questions, loaded, examples):
+    (console or Console()).print(warning, style='yellow', markup=False)
   rank = None
   if not closed_book:
     rank = make_ranker(
-      ranker, asked, examples, system.retriever, system.run.params
+      ranker,
+      asked,
+      examples,
+      system.retriever,
+      system.run.params,
+      system.run.path / 'index',
     )
   folder = make_folder(out)
   # From here on the folder is not whole, until metrics.json is there again.
@@ -119,9 +135,11 @@ def evaluate(
     predictions = _closed_book(system, asked, examples)
   else:
     predictions = _open_book(system, asked, examples, rank, num_read)
-  _write_predictions(folder / PREDICTIONS, predictions)
+  write_json_lines(folder / PREDICTIONS, predictions)
   metrics = {
-    'metrics': _summarise(predictions),
+    'metrics': summarise(predictions),
+    'by_question_type': by_question_type(predictions),
+    'by_answer_source': by_answer_source(predictions),
     'num_questions': len(asked),
     'run': str(run),
     'questions': str(questions),
@@ -143,8 +161,26 @@ def _shown(
     interval = f'{value["low"]:.3f} to {value["high"]:.3f}'
     table.add_row(name, f'{value["mean"]:.3f}', interval)
   console.print(table)
+  for title, name in (
+    ('type of question', 'by_question_type'),
+    ('answer read in', 'by_answer_source'),
+  ):
+    if metrics.get(name):
+      console.print(_groups(title, metrics[name]))
   console.print(f'Figures and predictions: {out}')
   return metrics
+
+
+def _groups(title: str, groups: dict[str, dict[str, Any]]) -> Table:
+  """Means of groups of questions."""
+  names = [n for n in next(iter(groups.values())) if n != 'num_questions']
+  table = Table(title)
+  for name in ('questions', *names):
+    table.add_column(name, justify='right')
+  for group, values in groups.items():
+    means = [f'{values[n]["mean"]:.3f}' if n in values else '' for n in names]
+    table.add_row(group, str(values['num_questions']), *means)
+  return table
 
 
 def _inputs(
@@ -179,17 +215,6 @@ def _measured_already(
   return metrics if same else None
 
 
-def _write_predictions(path: Path, predictions: list[dict[str, Any]]) -> None:
-  """Writes JSON lines, whole or not at all."""
-  partial = path.with_name(path.name + '.partial')
-  with open(partial, 'w', encoding='utf-8') as stream:
-    for prediction in predictions:
-      stream.write(json.dumps(prediction, ensure_ascii=False) + '\n')
-    stream.flush()
-    os.fsync(stream.fileno())
-  os.replace(partial, path)
-
-
 def _open_book(
   system: System,
   asked: Sequence[Question],
@@ -199,19 +224,15 @@ def _open_book(
 ) -> list[dict[str, Any]]:
   """Retrieves for every question; reads if the run was fine-tuned."""
   num_ranked = min(max(num_read, *DEFAULT_KS), system.corpus.num_blocks)
-  answerer = Answerer(
-    system.run.model,
-    system.run.params,
-    system.corpus,
-    system.retriever.index,
-    system.lengths,
-  )
+  answerer = Answerer(system.run.model, system.retriever)
   predictions: list[dict[str, Any]] = []
   for rows in batches_of(len(asked), _BATCH_SIZE):
     block_ids = rank(rows, num_ranked)
     if system.run.reads_spans:
       answers: Sequence[Answer | None] = answerer.answer(
-        examples.rows(rows), pad_blocks(block_ids, num_read)
+        system.run.params,
+        examples.rows(rows),
+        pad_blocks(block_ids, num_read),
       )
     else:
       answers = [None] * len(rows)
@@ -254,6 +275,7 @@ def _prediction(
     'prediction': answer.text,
     'probability': answer.probability,
     **_score(answer.text, question),
+    **_score_span(answer, question),
     'block_id': answer.block_id,
     'start': answer.start,
     'stop': answer.stop,
@@ -268,6 +290,21 @@ def _prediction(
       for document in answer.documents[:_SHOWN_DOCUMENTS]
     ],
   }
+
+
+def _score_span(answer: Answer, question: Question) -> dict[str, Any]:
+  """Verdicts by wordpieces, and where the answer was read."""
+  scores: dict[str, Any] = {}
+  if question.strings:
+    scores['span_exact_match'] = float(answer.is_right_span)
+    scores['reader_oracle'] = float(answer.has_right_span)
+  for rank, document in enumerate(answer.documents, start=1):
+    if document.block_id == answer.block_id:
+      scores['answer_rank'] = rank
+      if question.titles:
+        scores['from_named_article'] = document.title in question.titles
+      break  # one block may stand there twice
+  return scores
 
 
 def _score(text: str, question: Question) -> dict[str, float]:
@@ -304,26 +341,3 @@ def _closed_book(
           }
         )
   return predictions
-
-
-def _summarise(predictions: list[dict[str, Any]]) -> dict[str, Any]:
-  """Mean and interval of each metric over the questions that have it."""
-  values: dict[str, np.ndarray] = {}
-  for name in ('exact_match', 'f1', 'regex_search', 'retrieval_utility'):
-    having = [p[name] for p in predictions if name in p]
-    if having:
-      values[name] = np.array(having)
-  if 'hits' in predictions[0]:
-    hits = np.array([p['hits'] for p in predictions])
-    for k in DEFAULT_KS:
-      if k <= hits.shape[1]:
-        values[f'recall_at_{k}'] = hits_at_k(hits, k).astype(float)
-    values['mean_reciprocal_rank'] = reciprocal_ranks(hits)
-  return {
-    name: {
-      'mean': float(array.mean()),
-      **dict(zip(('low', 'high'), bootstrap_interval(array)[1:3], strict=True)),
-      'num_questions': len(array),
-    }
-    for name, array in values.items()
-  }

@@ -297,7 +297,9 @@ def ict(
     run,
     params,
     optimizer,
-    lambda transformation: make_ict_step(model, transformation, layout),
+    lambda transformation: make_ict_step(
+      model, transformation, layout, loop.log_every
+    ),
     source,
     loop,
     layout=layout,

@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import optax
 
 from realm_jax.checks import check_at_least, check_microbatches
 from realm_jax.data.batches import Batches
@@ -20,25 +21,23 @@ from realm_jax.data.examples import (
 )
 from realm_jax.data.masking import MASKINGS
 from realm_jax.data.materialised import MaterialisedExamples
-from realm_jax.data.qa import load_questions
+from realm_jax.data.qa import Question, load_questions
 from realm_jax.errors import UserError
 from realm_jax.eval.probe import Probe
 from realm_jax.eval.utility import HeldOut
 from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.losses import MARGINALS
-from realm_jax.models.inference import make_embed
-from realm_jax.models.realm import Realm, RealmConfig
+from realm_jax.models.realm import RealmConfig
 from realm_jax.refresh.api import (
+  Searching,
   check_index,
   divide_devices,
-  make_refresher,
+  make_searching,
   schedule_of_replay,
 )
-from realm_jax.refresh.refresher import Refresher
 from realm_jax.refresh.schedule import parse_schedule
 from realm_jax.refresh.served import identify_served, read_served
-from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.sharding import (
   Layout,
   MeshConfig,
@@ -52,7 +51,7 @@ from realm_jax.train.pretrain_source import PretrainSource
 from realm_jax.train.reporting import console
 from realm_jax.train.run_folder import RunFolder, load_run
 from realm_jax.train.session import run_stage
-from realm_jax.train.step import make_pretrain_step
+from realm_jax.train.step import Step, make_pretrain_step
 
 _PROBE_KS = (1, 5, 20)
 _PROBE_QUESTIONS = 256
@@ -121,6 +120,15 @@ class PretrainConfig:
       )
     parse_schedule(self.refresh)
 
+  @property
+  def frozen(self) -> tuple[str, ...]:
+    """Patterns of parameters that are not trained.
+
+    What the loss does not reach is not decayed either.
+    """
+    embedder = () if self.train_retriever else ('embedder/',)
+    return ('^reader/span_head/', *embedder)
+
 
 def pretrain(
   corpus: str,
@@ -175,18 +183,8 @@ def pretrain(
   optimizer = optimizer or OptimizerConfig(learning_rate=3e-5)
   start = load_run(init).computed_as(model)
   start.check_vocabulary(opened)
-  # What the loss does not reach is not decayed either.
-  frozen: tuple[str, ...] = ('^reader/span_head/',)
-  if not config.train_retriever:
-    frozen += ('embedder/',)
-  optimizer = optimizer.for_stage(loop.num_steps, frozen, start.params)
-  if config.num_candidates > opened.num_blocks:
-    raise UserError(
-      f'num_candidates is {config.num_candidates}, but corpus {corpus} has '
-      f'{opened.num_blocks} blocks: expected at most {opened.num_blocks}, '
-      'the null document included and the source block left out. Lower '
-      'PretrainConfig.num_candidates or prepare a larger corpus.'
-    )
+  optimizer = optimizer.for_stage(loop.num_steps, config.frozen, start.params)
+  _check_num_candidates(config, opened)
   served = read_served(replay) if replay is not None else None
   refresh = schedule_of_replay(served) if served else config.refresh
   check_index(refresh, index.kind)
@@ -220,62 +218,26 @@ def pretrain(
   )
   if run.finished:
     return out
-  retriever = Retriever(
-    make_embed(start.model, Realm.embed_queries, layout),
+  searching = make_searching(
+    refresh,
+    run,
     opened,
     lengths,
     index,
-    mesh=layout.mesh if layout else None,
-  )
-  embed_documents = make_embed(start.model, Realm.embed_documents, layout)
-  snapshots = SnapshotMaker(embed_documents, opened, lengths, layout=layout)
-  refresher = make_refresher(
-    refresh,
-    run.path,
-    start.model,
-    retriever,
-    snapshots,
-    embed_documents,
-    num_devices=layout.mesh.size if layout else 1,
+    layout,
     builders=builders,
     seed=loop.seed,
     replay=served,
     warn=functools.partial(console.print, style='yellow', markup=False),
   )
-  source, held_out = _source(
-    run,
-    opened,
-    retriever,
-    refresher,
-    snapshots,
-    config,
-    lengths,
-    loop,
-    materialised,
-    layout,
-  )
-  probe = (
-    Probe(questions[:_PROBE_QUESTIONS], retriever, _PROBE_KS)
-    if questions
-    else None
-  )
-
-  def measure(step: int, params: Any) -> dict[str, float]:
-    del step
-    return {**held_out(params), **(probe(params) if probe else {})}
-
+  stage = _Stage(run, opened, config, lengths, loop, layout)
+  source = stage.source(searching, materialised)
+  measure = stage.measurement(source, searching.retriever, questions)
   run_stage(
     run,
     start.params,
     optimizer,
-    lambda transformation: make_pretrain_step(
-      start.model,
-      transformation,
-      config.marginal,
-      config.train_retriever,
-      layout,
-      config.num_microbatches,
-    ),
+    stage.make_step,
     source,
     loop,
     [*source.events(), Event(config.probe_every, measure)],
@@ -283,6 +245,16 @@ def pretrain(
     layout,
   )
   return out
+
+
+def _check_num_candidates(config: PretrainConfig, corpus: Corpus) -> None:
+  if config.num_candidates > corpus.num_blocks:
+    raise UserError(
+      f'num_candidates is {config.num_candidates}, but corpus {corpus.folder} '
+      f'has {corpus.num_blocks} blocks: expected at most {corpus.num_blocks}, '
+      'the null document included and the source block left out. Lower '
+      'PretrainConfig.num_candidates or prepare a larger corpus.'
+    )
 
 
 def _open_examples(
@@ -301,52 +273,101 @@ def _open_examples(
   return examples
 
 
-def _source(
-  run: RunFolder,
-  corpus: Corpus,
-  retriever: Retriever,
-  refresher: Refresher,
-  snapshots: SnapshotMaker,
-  config: PretrainConfig,
-  lengths: Lengths,
-  loop: LoopConfig,
-  materialised: MaterialisedExamples | None,
-  layout: Layout | None,
-) -> tuple[PretrainSource, Any]:
-  """The batches, and the held-out sentences to measure on."""
-  train_ids, held_out_ids = split_sentences(
-    corpus, config.num_held_out, config.masking == 'salient_span'
-  )
-  make_example: Callable[[int, int], Example | None] = MaskedSentences(
-    corpus,
-    config.masking,
-    lengths,
-    loop.seed,
-    Companions(corpus) if config.restated_only else None,
-  )
-  if materialised is not None:
-    train_ids = np.arange(materialised.num_examples)
-    make_example = materialised
-  rows = OwnRows(layout, config.batch_size)
-  batches = Batches(
-    train_ids, make_example, config.batch_size, loop.seed, rows.numbers
-  )
-  source = PretrainSource(
-    batches,
-    retriever,
-    refresher,
-    snapshots,
-    config.num_candidates,
-    config.drop_near_duplicates,
-    config.level_null,
-    rows,
-  )
-  return source, HeldOut(
-    run.model,
-    source.assemble,
-    corpus,
-    held_out_ids,
-    lengths,
-    config.batch_size,
-    layout,
-  )
+@dataclasses.dataclass(frozen=True)
+class _Stage:
+  """What the parts of one run of this stage are made with.
+
+  Attributes:
+    run: its folder.
+    corpus: its blocks.
+    config: what it is about.
+    lengths: sequence lengths.
+    loop: how long.
+    layout: of the devices that train; None for one.
+  """
+
+  run: RunFolder
+  corpus: Corpus
+  config: PretrainConfig
+  lengths: Lengths
+  loop: LoopConfig
+  layout: Layout | None
+
+  def _sentence_ids(self) -> tuple[np.ndarray, np.ndarray]:
+    """Those to train on, and those held out."""
+    return split_sentences(
+      self.corpus,
+      self.config.num_held_out,
+      self.config.masking == 'salient_span',
+    )
+
+  def source(
+    self, searching: Searching, materialised: MaterialisedExamples | None
+  ) -> PretrainSource:
+    """The batches: masked sentences, the corpus's or materialised ones."""
+    config = self.config
+    make_example: Callable[[int, int], Example | None] = MaskedSentences(
+      self.corpus,
+      config.masking,
+      self.lengths,
+      self.loop.seed,
+      Companions(self.corpus) if config.restated_only else None,
+    )
+    train_ids, _ = self._sentence_ids()
+    if materialised is not None:
+      train_ids = np.arange(materialised.num_examples)
+      make_example = materialised
+    rows = OwnRows(self.layout, config.batch_size)
+    batches = Batches(
+      train_ids, make_example, config.batch_size, self.loop.seed, rows.numbers
+    )
+    return PretrainSource(
+      batches,
+      *searching,
+      config.num_candidates,
+      config.drop_near_duplicates,
+      config.level_null,
+      rows,
+    )
+
+  def measurement(
+    self,
+    source: PretrainSource,
+    retriever: Retriever,
+    questions: Sequence[Question],
+  ) -> Callable[[int, Any], dict[str, float]]:
+    """measure(step, params): held-out utility, and recall if asked for."""
+    _, held_out_ids = self._sentence_ids()
+    parts: list[Callable[[Any], dict[str, float]]] = [
+      HeldOut(
+        self.run.model,
+        source.assemble,
+        self.corpus,
+        held_out_ids,
+        self.lengths,
+        self.config.batch_size,
+        self.layout,
+      )
+    ]
+    if questions:
+      parts.append(Probe(questions[:_PROBE_QUESTIONS], retriever, _PROBE_KS))
+
+    def measure(step: int, params: Any) -> dict[str, float]:
+      del step
+      return {
+        name: value for part in parts for name, value in part(params).items()
+      }
+
+    return measure
+
+  def make_step(self, transformation: optax.GradientTransformation) -> Step:
+    """The training step."""
+    return make_pretrain_step(
+      self.run.model,
+      transformation,
+      self.config.marginal,
+      self.config.train_retriever,
+      self.layout,
+      self.config.num_microbatches,
+      self.loop.log_every,
+    )

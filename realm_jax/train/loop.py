@@ -120,8 +120,9 @@ def train(
   reporter: Reporter,
   events: Sequence[Event] = (),
   after_save: Callable[[], None] = lambda: None,
+  has_seen_enough: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-  """Runs steps until config.num_steps are done.
+  """Runs steps until config.num_steps are done, or enough.
 
   Everything that happens at a step depends on the state and the step alone, so
   a run that is killed and resumed from its last checkpoint repeats itself.
@@ -135,6 +136,7 @@ def train(
     reporter: what is told of the metrics.
     events: in order, each before the steps it is due at.
     after_save: called after each checkpoint.
+    has_seen_enough: whether, after the events of a step, it is to be the last.
 
   Returns:
     The final state, saved.
@@ -151,7 +153,7 @@ def train(
       if step > first_step or step == 0:
         _run_events(events, state, step, pending, config, reporter)
       stop = bool(asked_to_stop) or hosts.asked_to_stop(step)
-      last = step == config.num_steps
+      last = step == config.num_steps or has_seen_enough()
       if step > first_step and (
         stop or last or step % config.checkpoint_every == 0
       ):

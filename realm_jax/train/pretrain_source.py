@@ -30,8 +30,7 @@ from realm_jax.index.retriever import Retriever, Search
 from realm_jax.refresh.refresher import Refresher
 from realm_jax.refresh.snapshots import SnapshotMaker
 from realm_jax.sharding import OwnRows
-from realm_jax.train.loop import Event
-from realm_jax.train.pipeline import BatchSource
+from realm_jax.train.indexed_source import IndexedSource
 from realm_jax.types import Array, PretrainBatch, TextInputs
 
 # Of an example, what all processes need to know to choose and pad alike.
@@ -129,15 +128,15 @@ class _Begun:
   candidates: Candidates | None = None
 
 
-class PretrainSource(BatchSource):
+class PretrainSource(IndexedSource):
   """The batches of a pre-training run, with the index behind them."""
 
   def __init__(
     self,
     batches: Batches,
     retriever: Retriever,
-    refresher: Refresher,
     snapshots: SnapshotMaker,
+    refresher: Refresher,
     num_candidates: int,
     drop_near_duplicates: bool,
     level_null: bool,
@@ -148,17 +147,16 @@ class PretrainSource(BatchSource):
     Args:
       batches: of MaskedSentences examples.
       retriever: finds the documents.
-      refresher: of its index.
       snapshots: embeds documents.
+      refresher: of the retriever's index.
       num_candidates: documents a query, the null document included.
       drop_near_duplicates: also drop blocks that contain the query's sentence.
       level_null: start with a null document that scores like the others.
       rows: those that batches makes; None for all.
     """
-    super().__init__(batches)
+    super().__init__(batches, refresher)
     self._rows = rows or OwnRows()
     self._retriever = retriever
-    self._refresher = refresher
     self._snapshots = snapshots
     self._num_candidates = num_candidates
     self._drop_near_duplicates = drop_near_duplicates
@@ -168,7 +166,7 @@ class PretrainSource(BatchSource):
 
   def start(self, params: Any) -> None:
     """Builds the first index, and levels the null document."""
-    self._refresher.start(params)
+    super().start(params)
     if self._level_null:
       self._null_bias = self._missing_null_score(params)
 
@@ -190,15 +188,6 @@ class PretrainSource(BatchSource):
     )
     null_scores = self._retriever.embed(params, query) @ null_embed.T
     return float(found.scores.mean() - null_scores.mean())
-
-  def events(self) -> list[Event]:
-    """What the refresher does between steps."""
-    refresher = self._refresher
-    # A step is not waited for: what this sends off comes behind it.
-    events = [Event(1, refresher.advance, checked=False)]
-    if refresher.every:
-      events.append(Event(refresher.every, refresher.refresh, refresher.at_end))
-    return events
 
   def _search(self, params: Any, query: TextInputs) -> Search:
     """Sends off the search for what candidates are chosen from."""
@@ -298,7 +287,8 @@ class PretrainSource(BatchSource):
       'duplicates_dropped': candidates.num_duplicates,
       'near_duplicates_dropped': candidates.num_near_duplicates,
       'empty_slots': candidates.num_empty,
-      'tokens': int(lens.joint.sum() + lens.documents.sum()),
+      # The null document is embedded once, and not for every query.
+      'tokens': int(lens.joint.sum() + lens.documents[:, 1:].sum()),
       'retrieve_seconds': retrieve_seconds,
     }
     if self._retriever.recall is not None:
@@ -327,18 +317,9 @@ class PretrainSource(BatchSource):
 
   def position(self, step: int) -> dict[str, Any]:
     """Which snapshot is in use, and the null document's bias."""
-    return {'null_bias': self._null_bias, **self._refresher.position(step)}
+    return {'null_bias': self._null_bias, **super().position(step)}
 
   def resume(self, position: dict[str, Any], step: int, params: Any) -> None:
     """Goes back to a position; its snapshot is loaded from the run."""
     super().resume(position, step, params)
     self._null_bias = position['null_bias']
-    self._refresher.resume(position, step, params)
-
-  def prune(self, oldest: dict[str, Any]) -> None:
-    """Deletes snapshots that no checkpoint needs any more."""
-    self._refresher.prune(oldest)
-
-  def close(self) -> None:
-    """Ends what the refresher does in the background."""
-    self._refresher.close()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,18 +14,20 @@ from realm_jax.data.batches import Batches
 from realm_jax.data.closed_book import closed_book_batch, closed_book_lens
 from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import Example, Lengths
-from realm_jax.data.featurize import Ragged, bucket_len, joint_inputs
-from realm_jax.data.token_lens import token_lens
-from realm_jax.index.retriever import Retriever, Search
-from realm_jax.sharding import OwnRows
-from realm_jax.train.pipeline import BatchSource
-from realm_jax.types import (
-  NULL_BLOCK_ID,
-  Array,
-  PretrainBatch,
-  QABatch,
-  TextInputs,
+from realm_jax.data.featurize import (
+  Ragged,
+  bucket_len,
+  document_inputs,
+  joint_inputs,
 )
+from realm_jax.data.text_labels import TextLabels
+from realm_jax.data.token_lens import TokenLens, token_lens
+from realm_jax.index.retriever import Retriever, Search
+from realm_jax.refresh.refresher import Refresher
+from realm_jax.sharding import OwnRows
+from realm_jax.train.indexed_source import IndexedSource
+from realm_jax.train.pipeline import BatchSource
+from realm_jax.types import Array, PretrainBatch, QABatch, TextInputs
 
 
 @jax.jit
@@ -44,30 +45,6 @@ def blocks_with_answer(
   mask = jnp.arange(body_ids.shape[-1])[None, None, :] < body_len[..., None]
   matches = match_answers(body_ids, mask, answer_ids, answer_lens)
   return matches.any(axis=(2, 3))
-
-
-def blocks_with_answer_text(
-  corpus: Corpus, block_ids: np.ndarray, answers: Sequence[Sequence[str]]
-) -> np.ndarray:
-  """Which blocks contain an answer, letter by letter: [batch, n] bool.
-
-  As ORQA's code has it: case counts, and "1821" is in "18210".
-
-  Args:
-    corpus: of the blocks.
-    block_ids: [batch, n] int32, -1 for none.
-    answers: of each question.
-  """
-  return np.array(
-    [
-      [
-        block_id != NULL_BLOCK_ID
-        and any(answer in corpus.text(block_id) for answer in its_answers)
-        for block_id in row
-      ]
-      for row, its_answers in zip(block_ids, answers, strict=True)
-    ]
-  )
 
 
 def read_inputs(
@@ -109,6 +86,7 @@ class _Begun:
     examples: rows of QAExamples, those of this process.
     question_lens: [batch] int32; of all rows, without special tokens.
     question: [batch, query_len] TextInputs; all rows, for the embedder.
+    index_age: of the index that is searched, in steps.
     search: that was sent off; None once block_ids are there.
     block_ids: [batch, beam_size] int32, what was found for all rows.
   """
@@ -116,56 +94,64 @@ class _Begun:
   examples: Example
   question_lens: Array
   question: TextInputs
+  index_age: float
   search: Search | None = None
   block_ids: np.ndarray | None = None
 
 
-class QASource(BatchSource):
-  """The batches of a fine-tuning run. The index is frozen."""
+class QASource(IndexedSource):
+  """The batches of a fine-tuning run, with the index behind them."""
 
   def __init__(
     self,
     batches: Batches,
     retriever: Retriever,
+    refresher: Refresher,
     beam_size: int,
     num_read: int,
-    answers: Sequence[Sequence[str]] | None = None,
+    num_embedded: int = 0,
+    labels: TextLabels | None = None,
     rows: OwnRows | None = None,
   ):
     """Keeps its arguments.
 
     Args:
       batches: of QAExamples.
-      retriever: over a frozen index.
+      retriever: finds the blocks.
+      refresher: of its index.
       beam_size: blocks that the retriever's loss sees.
       num_read: blocks that the reader sees.
-      answers: of each question, by row, to look for in the blocks' texts; None
-        to look for the answers' wordpieces.
+      num_embedded: blocks that are embedded in the step; 0 leaves the document
+        embedder out of it.
+      labels: which blocks are right, by question; None to look for the answers'
+        wordpieces.
       rows: of a batch, those that batches makes; None for all.
     """
-    super().__init__(batches)
+    super().__init__(batches, refresher)
     self._rows = rows or OwnRows()
     self._retriever = retriever
     self._beam_size = beam_size
     self._num_read = num_read
-    self._answers = answers
+    self._num_embedded = num_embedded
+    self._labels = labels
 
   def begin(self, step: int, params: Any) -> _Begun:
     """Draws questions, and sends off the search for their blocks."""
-    del step
-    begun = self._draw()
+    begun = self._draw(self._refresher.mean_age(step))
     begun.search = self._retriever.begin(
       params, begun.question, self._beam_size
     )
     return begun
 
-  def _draw(self) -> _Begun:
+  def _draw(self, index_age: float) -> _Begun:
     examples = next(self._batches)
     question = self._retriever.query_inputs(
       Ragged(examples['question_ids'], examples['question_lens'])
     )
     question_lens = self._rows.share(examples['question_lens'])
-    return _Begun(examples, question_lens, self._rows.place(question))
+    return _Begun(
+      examples, question_lens, self._rows.place(question), index_age
+    )
 
   def finish(self, begun: _Begun) -> tuple[QABatch, dict[str, float]]:
     """Waits for what was found, and looks for answers in it."""
@@ -176,56 +162,87 @@ class QASource(BatchSource):
     block_ids = begun.block_ids
     assert block_ids is not None
     retrieve_seconds = time.perf_counter() - start
-    examples = begun.examples
-    retriever = self._retriever
-    corpus, lengths = retriever.corpus, retriever.lengths
+    self._refresher.queries = begun.question
+    lens = self._token_lens(begun, block_ids)
+    metrics = {
+      'tokens': int(lens.joint.sum() + lens.documents.sum()),
+      'retrieve_seconds': retrieve_seconds,
+    }
+    if self._num_embedded:
+      metrics['index_age'] = begun.index_age
+    return self._batch(begun, block_ids, lens), metrics
+
+  def _token_lens(self, begun: _Begun, block_ids: np.ndarray) -> TokenLens:
+    """Of the blocks that are read, and of those that are embedded."""
+    num_blocks = max(self._num_read, self._num_embedded)
     lens = token_lens(
       np.asarray(begun.question_lens),
-      block_ids[:, : self._num_read],
-      corpus,
-      lengths,
+      block_ids[:, :num_blocks],
+      self._retriever.corpus,
+      self._retriever.lengths,
     )
-    _, joint_len = lens.padded(lengths)
+    return TokenLens(
+      lens.documents[:, : self._num_embedded], lens.joint[:, : self._num_read]
+    )
+
+  def _batch(
+    self, begun: _Begun, block_ids: np.ndarray, lens: TokenLens
+  ) -> QABatch:
+    examples = begun.examples
+    corpus, lengths = self._retriever.corpus, self._retriever.lengths
+    document_len, joint_len = lens.padded(lengths)
     own_ids = self._rows.of(block_ids)
     blocks = corpus.gather(own_ids)
-    if self._answers is None:
-      has_answer = blocks_with_answer(
-        blocks.body_ids,
-        blocks.body_len,
-        examples['answer_ids'],
-        examples['answer_lens'],
+    joint, block_mask = read_inputs(
+      examples, blocks.first(self._num_read), corpus, lengths, joint_len
+    )
+    documents = None
+    if self._num_embedded:
+      documents = document_inputs(
+        blocks.first(self._num_embedded),
+        corpus.wordpiece,
+        document_len,
+        document_len,
       )
-      if hosts.are_several():
-        has_answer = np.asarray(has_answer)  # rows of this process alone
-    else:
-      answers = [self._answers[row] for row in examples['row']]
-      has_answer = blocks_with_answer_text(corpus, own_ids, answers)
-    read = BlockTokens(*(array[:, : self._num_read] for array in blocks))
-    joint, block_mask = read_inputs(examples, read, corpus, lengths, joint_len)
-    batch = QABatch(
+    return QABatch(
       question=begun.question,
-      beam_embeds=retriever.index.embeds(block_ids),
+      beam_embeds=self._retriever.index.embeds(block_ids),
       beam_mask=(own_ids >= 0).astype(np.int32),
-      beam_has_answer=has_answer,
+      beam_has_answer=self._has_answer(examples, own_ids, blocks),
       joint=joint,
       block_mask=block_mask,
       answer_ids=examples['answer_ids'],
       answer_lens=examples['answer_lens'],
+      documents=documents,
     )
-    return batch, {
-      'tokens': int(lens.joint.sum()),
-      'retrieve_seconds': retrieve_seconds,
-    }
+
+  def _has_answer(
+    self, examples: Example, block_ids: np.ndarray, blocks: BlockTokens
+  ) -> Array:
+    """[batch, beam_size] bool, of the rows of this process."""
+    if self._labels is not None:
+      return self._labels.has_answer(examples['row'], block_ids)
+    has_answer = blocks_with_answer(
+      blocks.body_ids,
+      blocks.body_len,
+      examples['answer_ids'],
+      examples['answer_lens'],
+    )
+    # Of several processes each has rows of its own, on its own device.
+    return np.asarray(has_answer) if hosts.are_several() else has_answer
 
   def remember(self, begun: _Begun) -> dict[str, Any]:
     """What was found."""
     assert begun.block_ids is not None
-    return {'block_ids': begun.block_ids.tolist()}
+    return {
+      'index_age': begun.index_age,
+      'block_ids': begun.block_ids.tolist(),
+    }
 
   def recall(self, step: int, remembered: dict[str, Any]) -> _Begun:
     """Draws the questions again, with what was found for them."""
     del step
-    begun = self._draw()
+    begun = self._draw(remembered['index_age'])
     begun.block_ids = np.array(remembered['block_ids'], np.int32)
     return begun
 

@@ -14,6 +14,7 @@ from realm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from realm_jax.train.pipeline import BatchSource, Pipeline
 from realm_jax.train.reporting import Reporter, Silent, console
 from realm_jax.train.run_folder import RunFolder
+from realm_jax.train.selection import BestOnDev
 from realm_jax.train.state import create_state
 from realm_jax.train.step import Step
 from realm_jax.train.trouble import trouble_is_told
@@ -29,6 +30,7 @@ def run_stage(
   events: Sequence[Event] = (),
   num_candidates: int = 0,
   layout: Layout | None = None,
+  selection: BestOnDev | None = None,
 ) -> Any:
   """Trains to the end, from wherever the run's last checkpoint stands.
 
@@ -43,9 +45,11 @@ def run_stage(
     num_candidates: with the null document; for warnings.
     layout: of state and batches over a mesh, which may be another one than that
       of the checkpoint; None for one device.
+    selection: measures between the steps, after events; None to keep the
+      parameters of the last step.
 
   Returns:
-    The final parameters, which are saved in the folder as well.
+    The parameters kept, which are saved in the folder as well.
   """
   console.quiet = not hosts.is_first()
   transformation, _ = make_optimizer(optimizer, params)
@@ -67,11 +71,15 @@ def run_stage(
     else:
       state, position = checkpoints.restore(state)
       pipeline.resume(position, int(state.step), state.params)
+      if selection:
+        selection.resume(int(state.step))
 
     def prune() -> None:
       oldest = checkpoints.oldest_host()
       if oldest is not None:
         source.prune(oldest)
+      if selection:
+        selection.prune()
 
     first_step = int(state.step)
     with contextlib.closing(
@@ -86,8 +94,14 @@ def run_stage(
         loop,
         checkpoints,
         reporter,
-        events,
+        [*events, selection.event()] if selection else events,
         prune,
+        selection.has_seen_enough if selection else lambda: False,
       )
-    run.finish(state.params, num_steps=loop.num_steps)
-  return state.params
+    params, step = state.params, int(state.step)
+    if selection:
+      best = selection.best_params(params)
+      params = layout.place_params(best) if layout else best
+      step = selection.best_step
+    run.finish(params, num_steps=step)
+  return params

@@ -32,6 +32,16 @@ def test_calls_are_made_in_turn():
   assert [len(seconds) for seconds in found.values()] == [2, 2]
 
 
+def test_what_lay_idle_is_called_once_before_it_is_timed():
+  calls = []
+  time_in_turn(
+    {name: lambda name=name: calls.append(name) for name in 'ab'},
+    rounds=1,
+    warm=True,
+  )
+  assert calls == list('abaabb')
+
+
 def test_the_floor_is_the_slower_of_product_and_read():
   probes = Probes('cpu', 'float32')
   rates = probes.rates(2.0, 3.0)

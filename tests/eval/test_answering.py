@@ -12,7 +12,10 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.eval.answering import Answerer, batches_of, pad_blocks
-from realm_jax.index.exact_index import ExactIndex
+from realm_jax.eval.answers import normalize_answer
+from realm_jax.index.retriever import Retriever
+from realm_jax.index.snapshot import Snapshot
+from realm_jax.models.inference import make_embed
 from realm_jax.models.realm import Realm, init_params
 from realm_jax.train.qa_source import read_inputs
 
@@ -22,7 +25,7 @@ QUESTIONS = [
   Question('Where did Ada Quist live?', ('Dunholm',)),
   Question(
     'When did Bela Rook, of whom it is said that nobody knew why, leave the '
-    'town that we all love so well?',
+    'town that we all love?',
     ('1805',),
   ),
   Question('Who?', ('Ada',)),
@@ -35,6 +38,16 @@ BLOCK_IDS = np.array(
 @pytest.fixture(scope='module')
 def corpus(tiny_corpus):
   return Corpus.open(tiny_corpus)
+
+
+def answerer_of(corpus, model, block_embeds):
+  retriever = Retriever(
+    make_embed(model, Realm.embed_queries),
+    corpus,
+    tiny.LENGTHS,
+    snapshot=Snapshot(block_embeds),
+  )
+  return Answerer(model, retriever, num_candidates=5)
 
 
 @pytest.fixture(scope='module')
@@ -57,10 +70,9 @@ def setup(corpus):
   )
   examples = qa_examples(QUESTIONS, corpus.wordpiece, tiny.LENGTHS)
   rows = examples.rows(np.arange(len(QUESTIONS)))
-  answerer = Answerer(
-    model, params, corpus, ExactIndex(block_embeds), tiny.LENGTHS
+  answers = answerer_of(corpus, model, block_embeds).answer(
+    params, rows, BLOCK_IDS
   )
-  answers = answerer.answer(rows, BLOCK_IDS)
   return model, params, block_embeds, rows, answers
 
 
@@ -187,12 +199,37 @@ def test_some_answer_stands_more_than_once_and_one_is_wide(corpus, setup):
   assert twice
 
 
+@pytest.mark.parametrize('row', range(3))
+def test_candidates_sum_what_is_said_in_several_places(corpus, setup, row):
+  spans, _ = spans_of(corpus, setup, row)
+  # As many of the best spans as are considered, at their places in the texts.
+  best = sorted(spans, key=lambda key: -spans[key][0])[:100]
+  expected = {}
+  for slot, start, stop in best:
+    text = corpus.text(BLOCK_IDS[row, slot])
+    encoding = corpus.wordpiece.encode(text)
+    name = normalize_answer(
+      text[encoding.starts[start] : encoding.stops[stop - 1]]
+    )
+    expected[name] = expected.get(name, 0) + np.exp(spans[slot, start, stop][0])
+  candidates = setup[-1][row].candidates
+  ranked = sorted(expected.values(), reverse=True)
+  assert len(candidates) == min(5, len(ranked))
+  for candidate, probability in zip(candidates, ranked, strict=False):
+    assert candidate.probability == pytest.approx(probability, rel=2e-3)
+    assert candidate.probability == pytest.approx(
+      expected[normalize_answer(candidate.text)], rel=2e-3
+    )
+    assert (
+      candidate.text
+      == (corpus.text(candidate.block_id)[candidate.start : candidate.stop])
+    )
+
+
 def test_without_any_block_there_is_no_answer(corpus, setup):
   model, params, block_embeds, rows, _ = setup
-  answerer = Answerer(
-    model, params, corpus, ExactIndex(block_embeds), tiny.LENGTHS
-  )
-  answers = answerer.answer(rows, np.full_like(BLOCK_IDS, -1))
+  answerer = answerer_of(corpus, model, block_embeds)
+  answers = answerer.answer(params, rows, np.full_like(BLOCK_IDS, -1))
   assert [a.text for a in answers] == [''] * 3
   assert {(a.block_id, a.probability, a.documents) for a in answers} == {
     (-1, 0.0, ())

@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from realm_jax.models.inference import (
+  SpanInputs,
   make_embed,
   make_fill_in,
   make_gold_log_probs,
@@ -70,25 +71,54 @@ def test_blanks_are_filled_with_the_likeliest(params):
   )
 
 
-def test_the_best_span_of_all_blocks_is_read(params):
+def span_inputs(scores, block_mask, answer_ids=None, answer_lens=None):
+  if answer_ids is None:
+    answer_ids = np.zeros((BATCH, 1, 3), np.int32)
+    answer_lens = np.zeros((BATCH, 1), np.int32)
+  return SpanInputs(scores, JOINT, block_mask, answer_ids, answer_lens)
+
+
+def test_the_best_spans_of_all_blocks_are_read(params):
   block_mask = np.zeros((BATCH, NUM_READ, LENGTH), np.int32)
   block_mask[:, :, 3:8] = 1
   retriever_scores = np.array([[0, 4, -3], [2, 1, 9]], np.float32)
-  reading = make_read_spans(MODEL)(params, retriever_scores, JOINT, block_mask)
+  read = make_read_spans(MODEL, num_spans=4)
+  reading = read(params, span_inputs(retriever_scores, block_mask))
   scores = apply(params, Realm.span_scores, JOINT, block_mask)
   scores = np.float64(scores) + retriever_scores[:, :, None]
   starts, stops = span_positions(LENGTH, 3)
   for row in range(BATCH):
     log_probs = scores[row] - np.logaddexp.reduce(scores[row].reshape(-1))
-    np.testing.assert_allclose(reading.log_probs[row], log_probs, atol=1e-3)
-    slot, span = np.unravel_index(log_probs.argmax(), log_probs.shape)
-    assert reading.slots[row] == slot
-    assert reading.starts[row] == starts[span]
-    assert reading.stops[row] == stops[span]
+    order = np.argsort(-log_probs, axis=None, kind='stable')[:4]
+    slots, spans = np.unravel_index(order, log_probs.shape)
     np.testing.assert_allclose(
-      reading.best_log_probs[row], log_probs.max(), atol=1e-3
+      reading.log_probs[row], log_probs[slots, spans], atol=1e-3
     )
-    assert 3 <= reading.starts[row] < reading.stops[row] <= 8
+    np.testing.assert_array_equal(reading.slots[row], slots)
+    np.testing.assert_array_equal(reading.starts[row], starts[spans])
+    np.testing.assert_array_equal(reading.stops[row], stops[spans])
+    assert (reading.starts[row] >= 3).all() and (reading.stops[row] <= 8).all()
+
+
+def test_a_span_is_right_if_its_pieces_are_an_answers(params):
+  block_mask = np.zeros((BATCH, NUM_READ, LENGTH), np.int32)
+  block_mask[:, :, 3:8] = 1
+  scores = np.zeros((BATCH, NUM_READ), np.float32)
+  read = make_read_spans(MODEL)
+  reading = read(params, span_inputs(scores, block_mask))
+  slots, starts, stops = (
+    np.asarray(array)[:, 0]
+    for array in (reading.slots, reading.starts, reading.stops)
+  )
+  # The best span of the first row is right; in the second no span is.
+  answer_ids = np.zeros((BATCH, 1, 3), np.int32)
+  answer_lens = np.array([[stops[0] - starts[0]], [1]], np.int32)
+  pieces = JOINT.token_ids[0, slots[0], starts[0] : stops[0]]
+  answer_ids[0, 0, : len(pieces)] = pieces
+  answer_ids[1, 0, 0] = MODEL.encoder.vocab_size  # in no text
+  again = read(params, span_inputs(scores, block_mask, answer_ids, answer_lens))
+  assert np.asarray(again.is_right).tolist() == [True, False]
+  assert np.asarray(again.has_right).tolist() == [True, False]
 
 
 def test_the_retrievers_score_counts(params):
@@ -98,5 +128,5 @@ def test_the_retrievers_score_counts(params):
     scores = np.zeros((BATCH, NUM_READ), np.float32)
     scores[:, slot] = 1e3
     assert (
-      np.asarray(read(params, scores, JOINT, block_mask).slots) == slot
+      np.asarray(read(params, span_inputs(scores, block_mask)).slots) == slot
     ).all()

@@ -4,8 +4,10 @@ import json
 import unicodedata
 
 import pytest
+import tiny
 
 from realm_jax.eval import answers
+from realm_jax.runs.score import score
 
 
 @pytest.fixture(scope='module')
@@ -44,3 +46,22 @@ def test_counts_over_a_data_set_agree(cases):
   assert counted.num_missing == case['result']['missing_predictions']
   assert counted.num_total == case['result']['num_total']
   assert counted.accuracy == case['result']['accuracy']
+
+
+def test_files_are_scored_alike(cases, tmp_path):
+  case = cases['evaluate_predictions_impl']
+  references = tiny.write_lines(
+    tmp_path / 'references.jsonl',
+    [{'question': q, 'answer': a} for q, a in case['references'].items()],
+  )
+  predictions = tiny.write_lines(
+    tmp_path / 'predictions.jsonl',
+    [{'question': q, 'prediction': p} for q, p in case['predictions'].items()],
+  )
+  found = score(
+    str(references),
+    str(predictions),
+    allow_missing=True,
+    console=tiny.quiet(),
+  )
+  assert found == case['result']

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from parity import deviations, fixtures, names
 from parity.pipeline import corpus_of, reader_lengths
 
@@ -565,9 +566,7 @@ class System:
       self.lengths,
       snapshot=Snapshot(file.arrays['param:block_emb']),
     )
-    self.answerer = Answerer(
-      file.config, self.params, self.corpus, self.retriever.index, self.lengths
-    )
+    self.answerer = Answerer(file.config, self.retriever)
 
   def examples(self, question: str, answers):
     """The one question, as fine-tuning reads it."""
@@ -576,12 +575,20 @@ class System:
 
   def read(self, examples, num_found: int):
     """The batch in which all blocks that are found are read."""
-    source = QASource(iter([examples]), self.retriever, num_found, num_found)
+    source = QASource(
+      iter([examples]),
+      self.retriever,
+      tiny.no_refresh(self.corpus.folder, self.retriever),
+      num_found,
+      num_found,
+    )
     batch, _ = source.next_batch(TrainState(jnp.int32(0), self.params, None))
     return batch
 
   def answer(self, examples, found_ids):
-    (answer,) = self.answerer.answer(examples, found_ids[None, : self.num_read])
+    (answer,) = self.answerer.answer(
+      self.params, examples, found_ids[None, : self.num_read]
+    )
     return answer
 
 

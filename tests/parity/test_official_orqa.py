@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from parity.official import (
   Clipping,
   Official,
@@ -19,8 +20,8 @@ from parity.pipeline import corpus_of, reader_lengths
 from realm_jax import losses
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
+from realm_jax.data.text_labels import find_text_labels
 from realm_jax.eval.answering import Answerer
-from realm_jax.index.exact_index import ExactIndex
 from realm_jax.index.retriever import Retriever
 from realm_jax.index.snapshot import Snapshot
 from realm_jax.models import realm
@@ -170,16 +171,21 @@ class System:
     self.beam_size = file.settings['retriever_beam_size']
     self.num_read = file.settings['reader_beam_size']
 
+  def retriever(self) -> Retriever:
+    embed = make_embed(self.model, realm.Realm.embed_queries)
+    return Retriever(embed, self.corpus, self.lengths, snapshot=self.snapshot)
+
   def source(self) -> QASource:
     """The questions in the file's order, over and over, one a step."""
-    embed = make_embed(self.model, realm.Realm.embed_queries)
     rows = range(len(self.answers))
+    retriever = self.retriever()
     return QASource(
       (self.examples.rows([row]) for _ in iter(int, 1) for row in rows),
-      Retriever(embed, self.corpus, self.lengths, snapshot=self.snapshot),
+      retriever,
+      tiny.no_refresh(self.corpus.folder, retriever),
       self.beam_size,
       self.num_read,
-      self.answers,
+      labels=find_text_labels(self.corpus, self.answers),
     )
 
 
@@ -267,15 +273,14 @@ def test_fine_tuning_updates(fine_tuning, system, own_norm):
 
 
 def test_answers(fine_tuning, system):
-  answerer = Answerer(
-    system.model,
-    system.params,
-    system.corpus,
-    ExactIndex(system.snapshot),
-    system.lengths,
-  )
+  answerer = Answerer(system.model, system.retriever())
   for i, example in enumerate(fine_tuning.examples):
     read = example['retrieved_block_indices'][: system.num_read]
-    (answer,) = answerer.answer(system.examples.rows([i]), np.array([read]))
+    (answer,) = answerer.answer(
+      system.params, system.examples.rows([i]), np.array([read])
+    )
     assert answer.text == example['predicted_answer']
+    theirs = example['eval_metrics']
+    assert answer.is_right_span == theirs['exact_match']
+    assert answer.has_right_span == theirs['reader_oracle']
     assert fine_tuning.blocks[answer.block_id] == example['predicted_block']

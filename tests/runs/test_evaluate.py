@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from realm_jax import folders
 from realm_jax.data.qa import Question
 from realm_jax.errors import UserError
 from realm_jax.eval import rankers
@@ -217,7 +218,9 @@ def test_an_evaluation_that_is_killed_does_not_look_whole(
     return dumps(value, **options)
 
   monkeypatch.setattr(
-    module, 'json', SimpleNamespace(dumps=die, loads=json.loads)
+    folders,
+    'json',
+    SimpleNamespace(dumps=die, loads=json.loads, dump=json.dump),
   )
   with pytest.raises(KeyboardInterrupt):
     evaluate(run, questions, str(out), num_read=3)

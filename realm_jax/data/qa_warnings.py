@@ -1,0 +1,42 @@
+"""What a user should know of a question file before anything is made of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from realm_jax.data.expressions import compile_expression
+from realm_jax.data.qa import Question
+from realm_jax.data.qa_datasets import size_warning
+from realm_jax.data.qa_examples import QAExamples
+
+
+def question_warnings(
+  path: str | Path, questions: Sequence[Question], examples: QAExamples
+) -> list[str]:
+  """What is odd about a file, though it can be used.
+
+  That it has not as many questions as were published; regular expressions that
+  are none, which nothing fits; questions that are cut.
+
+  Args:
+    path: of the file.
+    questions: all that it holds.
+    examples: the same ones as arrays.
+  """
+  warnings = [size_warning(path, len(questions))]
+  bad = [
+    question.question
+    for question in questions
+    if question.is_regex
+    and any(compile_expression(text) is None for text in question.answers)
+  ]
+  if bad:
+    warnings.append(
+      f'{path}: {len(bad)} questions have regular expressions that are none, '
+      f'and which nothing fits; the first is {bad[0]!r}.'
+    )
+  if examples.num_cut:
+    warnings.append(
+      f'{path}: {examples.num_cut} questions are longer than Lengths.query_len '
+      f'allows, {examples.question_ids.shape[1]} wordpieces, and are cut.'
+    )
+  return [warning for warning in warnings if warning]

@@ -1,0 +1,116 @@
+"""Compare two evaluations of the same questions."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from realm_jax.errors import UserError
+from realm_jax.eval.comparison import (
+  Comparison,
+  check_same_questions,
+  compare_values,
+)
+from realm_jax.eval.predictions import read_predictions, values_of
+
+
+def compare(
+  a: str,
+  b: str,
+  *,
+  metrics: Sequence[str] = (),
+  as_json: bool = False,
+  console: Console | None = None,
+) -> dict[str, Any]:
+  """Says by how much A is better than B, and how sure that is.
+
+  Args:
+    a: folder of an evaluation, or its predictions.jsonl.
+    b: another, of the same questions.
+    metrics: which to compare; all that both have if empty.
+    as_json: print JSON in place of a table.
+    console: where to print; None for the terminal.
+
+  Returns:
+    Metric -> the fields of Comparison.
+
+  Raises:
+    FileNotFoundError: there is no such evaluation.
+    UserError: they are of different questions, or a metric is not in both.
+  """
+  console = console or Console()
+  of_a, of_b = read_predictions(a), read_predictions(b)
+  check_same_questions(of_a, of_b)
+  values_a, values_b = values_of(of_a), values_of(of_b)
+  shared = [name for name in values_a if name in values_b]
+  unknown = [name for name in metrics if name not in shared]
+  if unknown or not shared:
+    raise UserError(
+      f'{", ".join(unknown) or "No metric"} is not in both evaluations, which '
+      f'share {", ".join(shared) or "none"}.'
+    )
+  found = {
+    name: _compared(values_a[name], values_b[name])
+    for name in (metrics or shared)
+  }
+  if as_json:
+    console.out(json.dumps(_as_json(found)), highlight=False)
+  else:
+    _show(found, a, b, console)
+  return _as_json(found)
+
+
+def _compared(
+  a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
+) -> Comparison:
+  """Over the questions for which both have the metric."""
+  _, in_a, in_b = np.intersect1d(a[0], b[0], return_indices=True)
+  return compare_values(a[1][in_a], b[1][in_b])
+
+
+def _as_json(found: dict[str, Comparison]) -> dict[str, Any]:
+  return {
+    name: {**one._asdict(), 'difference': one.difference._asdict()}
+    for name, one in found.items()
+  }
+
+
+def _show(
+  found: dict[str, Comparison], a: str, b: str, console: Console
+) -> None:
+  console.print(f'A: {a}\nB: {b}', markup=False, highlight=False)
+  table = Table()
+  for name in ('metric', 'A', 'B', 'A - B', '95 % interval', 'p', 'better'):
+    table.add_column(name, justify='left' if name == 'metric' else 'right')
+  for name, one in found.items():
+    difference = one.difference
+    table.add_row(
+      name,
+      f'{one.a:.3f}',
+      f'{one.b:.3f}',
+      f'{difference.mean:+.3f}',
+      f'{difference.low:+.3f} to {difference.high:+.3f}',
+      f'{one.p_value:.3g}',
+      f'A {one.num_a_better}, B {one.num_b_better}',
+    )
+  console.print(table)
+  console.print(_verdict(found))
+  if len(found) > 1:
+    console.print(
+      f'The p-values are not corrected for there being {len(found)} of them.'
+    )
+
+
+def _verdict(found: dict[str, Comparison]) -> str:
+  """The first metric in words."""
+  name, one = next(iter(found.items()))
+  if one.p_value >= 0.05:
+    return (
+      f'In {name} neither is better beyond what the choice of questions '
+      f'explains (p = {one.p_value:.2g}).'
+    )
+  better = 'A' if one.difference.mean > 0 else 'B'
+  return f'In {name} {better} is better (p = {one.p_value:.2g}).'

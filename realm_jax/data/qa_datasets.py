@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from realm_jax.errors import UserError
 from realm_jax.optional import require
 
 
@@ -85,6 +86,38 @@ def recognise(path: str | Path) -> Split | None:
     if split and re.match(rf'(?:{data_set.file_names})(?![a-z])', name):
       return Split(data_set, _SPLITS[split[1]])
   return None
+
+
+def standard_questions(folder: str | Path) -> dict[str, dict[str, Path]]:
+  """The files of a folder that are of these data sets, by their names.
+
+  Returns:
+    name -> split -> file, as seqio_tasks.register_tasks takes them: tasks
+    openqa_nq, openqa_webq, openqa_trec, openqa_triviaqa and openqa_squad, of
+    which openqa_all is the mixture.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+    UserError: two files are of one split, or there is none.
+  """
+  files: dict[str, dict[str, Path]] = {}
+  for path in sorted(Path(folder).iterdir()):
+    found = recognise(path)
+    if found is None or not path.is_file():
+      continue
+    splits = files.setdefault(found.data_set.name, {})
+    if found.split in splits:
+      raise UserError(
+        f'{splits[found.split]} and {path} are both {found.data_set.title}, '
+        f'{found.split}. Leave one of them in the folder.'
+      )
+    splits[found.split] = path
+  if not files:
+    raise UserError(
+      f'{folder} has no file that is named as one of a standard data set, such '
+      'as NaturalQuestions.train.jsonl or CuratedTrec.test.jsonl.'
+    )
+  return files
 
 
 def size_warning(path: str | Path, num_questions: int) -> str | None:

@@ -11,7 +11,11 @@ import tiny
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import Question, load_questions
-from realm_jax.data.qa_datasets import is_dev_question, recognise
+from realm_jax.data.qa_datasets import (
+  is_dev_question,
+  recognise,
+  standard_questions,
+)
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.data.qa_warnings import question_warnings
 from realm_jax.errors import UserError
@@ -168,6 +172,26 @@ def test_data_sets_are_known_by_the_names_of_their_files(name, data_set, split):
   found = recognise(f'/somewhere/train/{name}')
   assert (found and found.data_set.name) == data_set
   assert (found and found.split) == split
+
+
+def test_the_files_of_a_folder_are_found_by_their_names(tmp_path):
+  for name in ('nq-train.csv', 'nq-dev.csv', 'CuratedTrec.test.jsonl', 'x.txt'):
+    (tmp_path / name).touch()
+  assert standard_questions(tmp_path) == {
+    'nq': {
+      'train': tmp_path / 'nq-train.csv',
+      'dev': tmp_path / 'nq-dev.csv',
+    },
+    'trec': {'test': tmp_path / 'CuratedTrec.test.jsonl'},
+  }
+  (tmp_path / 'NaturalQuestions.dev.jsonl').touch()
+  with pytest.raises(UserError, match='are both Natural Questions, open, dev'):
+    standard_questions(tmp_path)
+
+
+def test_a_folder_without_any_is_refused(tmp_path):
+  with pytest.raises(UserError, match='no file that is named'):
+    standard_questions(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 VENV := .venv-$(notdir $(PYTHON))
 INSTALL = $(VENV)/bin/python -m pip install --quiet \
   --disable-pip-version-check --constraint $(CONSTRAINTS)
-# A worker a core; tests of one file share a worker, and so its fixtures.
-PYTEST_ARGS ?= -n auto --dist loadfile
+# A worker a core; tests of one file share a worker, and so its fixtures. Files
+# in the order of tests/conftest.py, where xdist would begin with those of most
+# tests.
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart quickstart-seeds test test-fast lint constraints clean
 

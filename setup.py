@@ -53,7 +53,7 @@ EXTRAS = {
   'notebook': ['ipykernel>=6.29', 'ipywidgets>=8.1', 'matplotlib>=3.9'],
   'dev': [
     'pytest>=8.2',
-    'pytest-xdist>=3.6',
+    'pytest-xdist>=3.7',
     'hypothesis>=6.112',
     'ruff>=0.15',
     'mypy>=1.15',

@@ -47,8 +47,25 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile('realm_jax')
 
 
+# Files that take minutes, the longest first: begun last, one would go on alone.
+_LONG_FILES = (
+  'test_on_hosts',
+  'test_sharded_step',
+  'test_refresh',
+  'test_kills',
+  'test_end_to_end',
+  'test_pretrain',
+)
+
+
+def _rank(item: pytest.Item) -> int:
+  name = item.path.stem
+  return _LONG_FILES.index(name) if name in _LONG_FILES else len(_LONG_FILES)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-  """Skips what needs a GPU where there is none."""
+  """Long files first; skips what needs a GPU where there is none."""
+  items.sort(key=_rank)
   needing_gpu = [item for item in items if item.get_closest_marker('gpu')]
   if not needing_gpu:
     return

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from realm_jax import hosts
 from realm_jax.data.examples import Example
 from realm_jax.data.featurize import Ragged
 from realm_jax.eval.answers import normalize_answer
@@ -167,7 +168,7 @@ class Answerer:
       Ragged(examples['question_ids'], examples['question_lens'])
     )
     query_embeds = self._retriever.embed(params, query)
-    embeds = np.asarray(self._retriever.index.embeds(block_ids))
+    embeds = hosts.as_numpy(self._retriever.index.embeds(block_ids))
     scores = np.einsum('bd,bnd->bn', query_embeds, embeds)
     return np.where(block_ids == NULL_BLOCK_ID, -1e4, scores).astype(np.float32)
 

@@ -8,8 +8,8 @@ from realm_jax.data.examples import Lengths
 from realm_jax.errors import UserError
 from realm_jax.eval.system import run_snapshot
 from realm_jax.index.snapshot import Snapshot
+from realm_jax.runs.block_progress import block_progress
 from realm_jax.runs.embedding_report import (
-  embedding_progress,
   embedding_report,
   stoppable,
 )
@@ -61,7 +61,10 @@ def build_index(
   loaded.check_vocabulary(opened)
   layout = make_layout(mesh, loaded.model)
   num_blocks = opened.num_blocks
-  with stoppable(), embedding_progress(console, num_blocks) as on_progress:
+  with (
+    stoppable(),
+    block_progress(console, 'embedding blocks', num_blocks) as on_progress,
+  ):
     snapshot, throughput = run_snapshot(
       loaded,
       opened,

@@ -5,11 +5,8 @@ import errno
 import functools
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress
 
 from realm_jax.costs.embedding import embedding_flops, product_rate
 from realm_jax.errors import UserError
@@ -48,17 +45,6 @@ def embedding_report(
 @functools.cache
 def _product_rate(model: RealmConfig, num_devices: int) -> float | None:
   return product_rate(model, num_devices)
-
-
-@contextlib.contextmanager
-def embedding_progress(
-  console: Console, num_blocks: int
-) -> Iterator[Callable[[int], None]]:
-  """A progress bar; gives what is called with the number of blocks done."""
-  with Progress(console=console) as progress:
-    task = progress.add_task('embedding blocks', total=num_blocks)
-    yield lambda num_done: progress.update(task, completed=num_done)
-    progress.update(task, completed=num_blocks)
 
 
 @contextlib.contextmanager

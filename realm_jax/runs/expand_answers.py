@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import load_questions
 from realm_jax.data.regex_answers import expand_expressions
 from realm_jax.errors import UserError
 from realm_jax.folders import write_json_lines
+from realm_jax.runs.block_progress import block_progress
 
 
 def expand_answers(
@@ -46,13 +46,14 @@ def expand_answers(
       f'{questions} has no regular expressions, so there is nothing to expand. '
       'They are known by "regex": true in a line, or by a file of CuratedTREC.'
     )
-  with Progress(console=console) as progress:
-    task = progress.add_task('blocks', total=opened.num_blocks)
+  with block_progress(
+    console, 'matching blocks', opened.num_blocks
+  ) as on_progress:
     matches = expand_expressions(
       [q.answers for q in loaded],
       opened,
       workers or os.cpu_count() or 1,
-      lambda num_done: progress.update(task, completed=num_done),
+      on_progress,
     )
   write_json_lines(
     Path(out),

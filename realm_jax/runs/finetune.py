@@ -30,6 +30,7 @@ from realm_jax.refresh.api import (
   make_searching,
 )
 from realm_jax.refresh.schedule import Off, parse_schedule
+from realm_jax.runs.block_progress import block_progress
 from realm_jax.sharding import (
   Layout,
   MeshConfig,
@@ -396,11 +397,21 @@ class _Stage:
   def _labels(self, asked: _Asked) -> TextLabels | None:
     if self.config.block_labels == 'wordpiece':
       return None
-    return kept_text_labels(
+    find = functools.partial(
+      kept_text_labels,
       self.run.path / 'text_labels.npz',
       self.corpus,
       [question.strings for question in asked.questions],
     )
+
+    def find_first() -> None:
+      with block_progress(
+        console, 'looking for answers', self.corpus.num_blocks
+      ) as on_progress:
+        find(on_progress)
+
+    hosts.by_first(find_first)
+    return find()  # what lies in the file now
 
   def selection(self, dev: _Asked, retriever: Retriever) -> BestOnDev:
     """Measures on other questions, and keeps what answers them best."""

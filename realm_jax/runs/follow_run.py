@@ -17,8 +17,8 @@ from realm_jax.refresh.follow import follow, only_builder, wait_for_config
 from realm_jax.refresh.publishing import Published, load_published
 from realm_jax.refresh.schedule import SeparateProcess, parse_schedule
 from realm_jax.refresh.snapshots import SnapshotMaker
+from realm_jax.runs.block_progress import block_progress
 from realm_jax.runs.embedding_report import (
-  embedding_progress,
   embedding_report,
   stoppable,
 )
@@ -95,7 +95,9 @@ class _Builder:
 
   def __call__(self, published: Published, folder: Path) -> str:
     params = load_published(published.folder, self._model)
-    with embedding_progress(self._console, self._num_blocks) as self._show:
+    with block_progress(
+      self._console, 'embedding blocks', self._num_blocks
+    ) as self._show:
       self._maker.snapshot(folder, params, published.step)
     throughput = self._maker.throughput
     return embedding_report(throughput, self._model, self._num_devices)

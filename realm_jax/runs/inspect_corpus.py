@@ -2,7 +2,6 @@
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +9,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.corpus_checks import CorpusChecks, check_corpus
 from realm_jax.data.editions import edition_text
 from realm_jax.errors import UserError
+from realm_jax.runs.block_progress import block_progress
 
 _BAR = 40  # characters of the longest bar
 _STYLES = ('bold green', 'bold cyan', 'bold magenta', 'bold yellow')
@@ -46,14 +46,9 @@ def inspect_corpus(
       'least 0 and 1.'
     )
   opened = Corpus.open(corpus)
-  with Progress(console=console, transient=True) as progress:
-    total = min(max_checked, opened.num_blocks)
-    task = progress.add_task('reading blocks', total=total)
-    checks = check_corpus(
-      opened,
-      max_checked,
-      lambda num_done: progress.update(task, completed=num_done),
-    )
+  total = min(max_checked, opened.num_blocks)
+  with block_progress(console, 'reading blocks', total, True) as on_progress:
+    checks = check_corpus(opened, max_checked, on_progress)
   console.print(_figures(opened, checks))
   console.print(_histogram(checks))
   ids = np.random.default_rng(seed).permutation(opened.num_blocks)[:examples]

@@ -121,6 +121,7 @@ class Predictor:
     examples = qa_examples(
       asked, self._system.corpus.wordpiece, self._system.lengths
     )
+    examples.check_room(asked, self._system.lengths)
     rank = make_ranker(
       'retriever',
       asked,

@@ -28,7 +28,8 @@ class QAExamples:
     answer_lens: [num_questions, num_answers] int32; 0 for an unused slot and
       for an answer that is too long to be a span.
     num_unusable: questions none of whose answers can be a span.
-    num_cut: questions that are longer than query_len.
+    whole_lens: [num_questions] int32; of the questions before they were cut to
+      query_len.
   """
 
   question_ids: np.ndarray
@@ -36,7 +37,32 @@ class QAExamples:
   answer_ids: np.ndarray
   answer_lens: np.ndarray
   num_unusable: int
-  num_cut: int
+  whole_lens: np.ndarray
+
+  @property
+  def num_cut(self) -> int:
+    """Questions that are longer than query_len allows."""
+    return int((self.whole_lens > self.question_ids.shape[1]).sum())
+
+  def check_room(self, questions: Sequence[Question], lengths: Lengths) -> None:
+    """Refuses questions that leave no room for a block in the reader.
+
+    Args:
+      questions: those that these rows are of.
+      lengths: joint_len is used.
+
+    Raises:
+      UserError: there is one.
+    """
+    longest = int(self.whole_lens.argmax())
+    most = lengths.joint_len - PAIR_SPECIALS - 1
+    if self.whole_lens[longest] > most:
+      raise UserError(
+        f'Question {longest + 1}, {questions[longest].question[:60]!r}..., is '
+        f'{self.whole_lens[longest]} wordpieces long, and the reader has room '
+        f'for {most}, with a piece of a block beside it. Shorten it, or raise '
+        'Lengths.query_len.'
+      )
 
   def __call__(self, row: int, epoch: int = 0) -> Example | None:
     """One example, for Batches; None for a question that cannot teach."""
@@ -75,15 +101,12 @@ def qa_examples(
   Of regular expressions, what they match is tokenised, if it is known.
 
   Raises:
-    UserError: there are no questions, or one leaves no room for a block in the
-      reader.
+    UserError: there are no questions.
   """
   if not questions:
     raise UserError('There are no questions.')
   room = lengths.query_len - QUERY_SPECIALS
   encoded = wordpiece.encode_batch([q.question for q in questions])
-  question_lens = np.array([len(e.token_ids) for e in encoded])
-  _check_room(questions, question_lens, lengths)
   queries = ragged([e.token_ids[:room] for e in encoded])
   num_questions = len(questions)
   answer_ids = np.zeros(
@@ -105,20 +128,5 @@ def qa_examples(
     answer_ids,
     answer_lens,
     int((~answer_lens.any(axis=1)).sum()),
-    int((question_lens > room).sum()),
+    np.array([len(e.token_ids) for e in encoded], np.int32),
   )
-
-
-def _check_room(
-  questions: Sequence[Question], question_lens: np.ndarray, lengths: Lengths
-) -> None:
-  """Raises UserError if a question is longer than the reader."""
-  longest = int(question_lens.argmax())
-  most = lengths.joint_len - PAIR_SPECIALS - 1
-  if question_lens[longest] > most:
-    raise UserError(
-      f'Question {longest + 1}, {questions[longest].question[:60]!r}..., is '
-      f'{question_lens[longest]} wordpieces long, and the reader has room for '
-      f'{most}, with a piece of a block beside it. Shorten it, or raise '
-      'Lengths.query_len.'
-    )

@@ -116,6 +116,7 @@ def evaluate(
   if measured := _measured_already(Path(out), inputs):
     return _shown(measured, out, console)
   examples = qa_examples(asked, system.corpus.wordpiece, system.lengths)
+  examples.check_room(asked, system.lengths)
   for warning in question_warnings(questions, loaded, examples):
     (console or Console()).print(warning, style='yellow', markup=False)
   rank = None

@@ -299,6 +299,7 @@ class _Asked:
     self.examples: QAExamples = qa_examples(
       self.questions, corpus.wordpiece, lengths
     )
+    self.examples.check_room(self.questions, lengths)
     self.identity = {'file': path, 'sha256': file_checksum(Path(path))}
     if hosts.is_first():
       for warning in question_warnings(path, loaded, self.examples):

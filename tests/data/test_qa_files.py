@@ -250,7 +250,9 @@ def test_long_questions_are_cut_and_counted_and_longer_ones_refused(
 
   def examples(num_words):
     questions = [Question('Who?', ('a',)), Question('. ' * num_words, ('a',))]
-    return qa_examples(questions, wordpiece, lengths)
+    made = qa_examples(questions, wordpiece, lengths)
+    made.check_room(questions, lengths)
+    return made
 
   assert examples(22).num_cut == 0
   assert examples(23).num_cut == examples(60).num_cut == 1

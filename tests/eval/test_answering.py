@@ -25,7 +25,7 @@ QUESTIONS = [
   Question('Where did Ada Quist live?', ('Dunholm',)),
   Question(
     'When did Bela Rook, of whom it is said that nobody knew why, leave the '
-    'town that we all love?',
+    'town that we all love so well?',
     ('1805',),
   ),
   Question('Who?', ('Ada',)),

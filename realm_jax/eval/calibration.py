@@ -58,13 +58,14 @@ def calibration_error(
   probabilities, is_right = np.asarray(probabilities), np.asarray(is_right)
   error = expected_calibration_error(probabilities, is_right)
   rng = np.random.default_rng(seed)
-  drawn = rng.integers(
-    len(probabilities), size=(_NUM_RESAMPLES, len(probabilities))
+  num_answers = len(probabilities)
+  draws = (
+    rng.integers(num_answers, size=num_answers) for _ in range(_NUM_RESAMPLES)
   )
   errors = np.array(
     [
       expected_calibration_error(probabilities[rows], is_right[rows])
-      for rows in drawn
+      for rows in draws
     ]
   )
   high, low = 2 * error - np.quantile(errors, [0.025, 0.975])
@@ -72,6 +73,6 @@ def calibration_error(
     error,
     max(float(low), 0.0),
     max(float(high), error),
-    float(errors.std()) if len(probabilities) > 1 else float('nan'),
-    len(probabilities),
+    float(errors.std()) if num_answers > 1 else float('nan'),
+    num_answers,
   )

@@ -82,7 +82,7 @@ def _as_json(interval: Interval) -> dict[str, float]:
 def summarise(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
   """Mean and interval of each metric over the questions that have it.
 
-  And expected_calibration_error, where answers have a probability: see
+  And where answers have a probability, that and expected_calibration_error: see
   calibration.
   """
   summary = {
@@ -91,10 +91,10 @@ def summarise(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
   }
   answered = [p for p in predictions if 'probability' in p]
   if answered:
-    error = calibration_error(
-      np.array([p['probability'] for p in answered]),
-      np.array([p['exact_match'] for p in answered]),
-    )
+    probabilities = np.array([p['probability'] for p in answered])
+    is_right = np.array([p['exact_match'] for p in answered])
+    error = calibration_error(probabilities, is_right)
+    summary['answer_probability'] = _as_json(bootstrap_interval(probabilities))
     summary['expected_calibration_error'] = _as_json(error)
   return summary
 
@@ -153,4 +153,8 @@ def by_answer_source(
     for p in read
   ]
   by_rank = _breakdown(read, ranks)
-  return {**dict(sorted(by_rank.items())), **_breakdown(read, named)}
+  in_order = sorted(by_rank, key=lambda name: int(name.split()[1]))
+  return {
+    **{name: by_rank[name] for name in in_order},
+    **_breakdown(read, named),
+  }

@@ -17,7 +17,8 @@ _PATTERNS = tuple(
   (name, re.compile(rf'\b(?:{words})s?\b')) for name, words in _TYPES
 )
 _YES_NO = re.compile(
-  r'(is|are|was|were|do|does|did|can|could|has|have|had|will|would|should)\b'
+  r'(is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|'
+  r'should|may|might|must)\b'
 )
 QUESTION_TYPES = (*(name for name, _ in _TYPES), 'yes or no', 'other')
 

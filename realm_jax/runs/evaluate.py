@@ -12,13 +12,11 @@ from rich.table import Table
 
 from realm_jax import __version__
 from realm_jax.data.closed_book import closed_book_answer, closed_book_batch
-from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question, load_questions
 from realm_jax.data.qa_examples import QAExamples, qa_examples
 from realm_jax.data.qa_warnings import question_warnings
 from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
-from realm_jax.eval.answers import f1, has_answer, is_right, regex_match
 from realm_jax.eval.predictions import (
   by_answer_source,
   by_question_type,
@@ -27,6 +25,11 @@ from realm_jax.eval.predictions import (
 from realm_jax.eval.rankers import Ranker, make_ranker
 from realm_jax.eval.retrieval import DEFAULT_KS
 from realm_jax.eval.system import System, open_system
+from realm_jax.eval.verdicts import (
+  closed_book_prediction,
+  hits,
+  open_book_prediction,
+)
 from realm_jax.folders import (
   MANIFEST,
   check_kind,
@@ -38,12 +41,10 @@ from realm_jax.folders import (
 from realm_jax.index.config import IndexConfig
 from realm_jax.models.inference import make_fill_in
 from realm_jax.predictor import check_num_read
-from realm_jax.types import NULL_BLOCK_ID
 
 METRICS = 'metrics.json'
 PREDICTIONS = 'predictions.jsonl'
 _BATCH_SIZE = 32
-_SHOWN_DOCUMENTS = 5
 
 
 def evaluate(
@@ -82,8 +83,9 @@ def evaluate(
     reader_oracle, whether a right span was there to read; f1 (but of regular
     expressions, regex_search: found anywhere in the answer);
     retrieval_utility, the mean over the documents read, in nats, as
-    eval.answering.Document has it; expected_calibration_error. Of documents:
-    recall_at_k, mean_reciprocal_rank, among the 100 best.
+    eval.answering.Document has it; answer_probability, the mean, and
+    expected_calibration_error, by how far it misses the share that is right.
+    Of documents: recall_at_k, mean_reciprocal_rank, among the 100 best.
 
   Raises:
     FileNotFoundError: a folder or file is missing.
@@ -174,7 +176,9 @@ def _shown(
 
 def _groups(title: str, groups: dict[str, dict[str, Any]]) -> Table:
   """Means of groups of questions."""
-  names = [n for n in next(iter(groups.values())) if n != 'num_questions']
+  # A group has not all: expressions have no F1.
+  names = dict.fromkeys(n for values in groups.values() for n in values)
+  del names['num_questions']
   table = Table(title)
   for name in ('questions', *names):
     table.add_column(name, justify='right')
@@ -240,83 +244,9 @@ def _open_book(
     for row, found, answer in zip(rows, block_ids, answers, strict=True):
       if len(predictions) == row:  # not a repetition that filled the batch
         # However many were read, the same number is judged.
-        hits = _hits(system.corpus, asked[row], found[: max(DEFAULT_KS)])
-        predictions.append(_prediction(asked[row], answer, hits))
+        judged = hits(system.corpus, asked[row], found[: max(DEFAULT_KS)])
+        predictions.append(open_book_prediction(asked[row], answer, judged))
   return predictions
-
-
-def _hits(
-  corpus: Corpus, question: Question, block_ids: np.ndarray
-) -> list[bool]:
-  """Whether each block found holds an answer."""
-  return [
-    block_id != NULL_BLOCK_ID
-    and has_answer(
-      corpus.text(block_id), question.answers, is_regex=question.is_regex
-    )
-    for block_id in block_ids.tolist()
-  ]
-
-
-def _prediction(
-  question: Question, answer: Answer | None, hits: list[bool]
-) -> dict[str, Any]:
-  prediction: dict[str, Any] = {
-    'question': question.question,
-    'answers': list(question.answers),
-    'hits': hits,
-  }
-  if answer is None:
-    return prediction
-  utilities = [document.retrieval_utility for document in answer.documents]
-  if utilities:
-    prediction['retrieval_utility'] = float(np.mean(utilities))
-  return {
-    **prediction,
-    'prediction': answer.text,
-    'probability': answer.probability,
-    **_score(answer.text, question),
-    **_score_span(answer, question),
-    'block_id': answer.block_id,
-    'start': answer.start,
-    'stop': answer.stop,
-    'documents': [
-      {
-        'block_id': document.block_id,
-        'title': document.title,
-        'text': document.text,
-        'probability': document.probability,
-        'retrieval_utility': document.retrieval_utility,
-      }
-      for document in answer.documents[:_SHOWN_DOCUMENTS]
-    ],
-  }
-
-
-def _score_span(answer: Answer, question: Question) -> dict[str, Any]:
-  """Verdicts by wordpieces, and where the answer was read."""
-  scores: dict[str, Any] = {}
-  if question.strings:
-    scores['span_exact_match'] = float(answer.is_right_span)
-    scores['reader_oracle'] = float(answer.has_right_span)
-  for rank, document in enumerate(answer.documents, start=1):
-    if document.block_id == answer.block_id:
-      scores['answer_rank'] = rank
-      if question.titles:
-        scores['from_named_article'] = document.title in question.titles
-      break  # one block may stand there twice
-  return scores
-
-
-def _score(text: str, question: Question) -> dict[str, float]:
-  answers, is_regex = question.answers, question.is_regex
-  scores = {'exact_match': float(is_right(text, answers, is_regex))}
-  if is_regex:  # an expression has no words to share
-    found = regex_match(text, answers, anchored=False)
-    scores['regex_search'] = float(found)
-  else:
-    scores['f1'] = f1(text, answers)
-  return scores
 
 
 def _closed_book(
@@ -331,14 +261,6 @@ def _closed_book(
     token_ids, _ = fill(system.run.params, batch.joint, batch.mlm_positions)
     for row, ids in zip(rows, np.asarray(token_ids)[:, 0], strict=True):
       if len(predictions) == row:
-        question = asked[row]
         text = closed_book_answer(ids, wordpiece)
-        predictions.append(
-          {
-            'question': question.question,
-            'answers': list(question.answers),
-            'prediction': text,
-            **_score(text, question),
-          }
-        )
+        predictions.append(closed_book_prediction(asked[row], text))
   return predictions

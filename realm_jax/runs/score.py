@@ -8,8 +8,9 @@ from rich.console import Console
 
 from realm_jax.data.expressions import compile_expression
 from realm_jax.data.lines import read_json_lines
+from realm_jax.data.qa_datasets import recognise
 from realm_jax.errors import UserError
-from realm_jax.eval.answers import evaluate_predictions
+from realm_jax.eval.answers import Accuracy, evaluate_predictions
 
 _REFERENCE = '{"question": ..., "answer": [...]}'
 _PREDICTION = '{"question": ..., "prediction": ...}'
@@ -34,7 +35,8 @@ def score(
     predictions: file of questions with a prediction each, such as `evaluate`
       writes; questions without reference are passed over.
     regex: the answers are regular expressions (CuratedTREC), which have to fit
-      at the start of the prediction, whatever the case.
+      at the start of the prediction, whatever the case. Without it, those of
+      lines with "regex": true are.
     allow_missing: count questions without a prediction as wrong, rather than
       refuse.
     as_json: print JSON in place of text.
@@ -48,24 +50,39 @@ def score(
     UserError: a line is not what is expected, or questions lack predictions.
   """
   console = console or Console()
-  answers = {
-    question: _answers(row, where)
+  # question -> its answers, and whether they are expressions
+  asked = {
+    question: (_answers(row, where), regex or bool(row.get('regex')))
     for where, question, row in _rows(references, _REFERENCE)
   }
   predicted = {
     question: _prediction(row, where)
     for where, question, row in _rows(predictions, _PREDICTION)
   }
-  missing = [question for question in answers if question not in predicted]
+  missing = [question for question in asked if question not in predicted]
   if missing and not allow_missing:
     raise UserError(
-      f'{predictions} has no prediction for {len(missing)} of {len(answers)} '
+      f'{predictions} has no prediction for {len(missing)} of {len(asked)} '
       f'questions of {references}; the first is {missing[0]!r}. Add them, or '
       'count them as wrong with --allow-missing.'
     )
-  if regex:
-    _warn_of_bad_expressions(answers, console)
-  counted = evaluate_predictions(predicted, answers, regex)
+  texts, expressions = (
+    {
+      question: answers
+      for question, (answers, own) in asked.items()
+      if own is kind
+    }
+    for kind in (False, True)
+  )
+  for warning in _warnings(references, texts, expressions):
+    # JSON stays JSON.
+    warn = Console(stderr=True) if as_json else console
+    warn.print(warning, style='yellow', markup=False)
+  counts = (
+    evaluate_predictions(predicted, texts),
+    evaluate_predictions(predicted, expressions, is_regex=True),
+  )
+  counted = Accuracy(*(sum(of_kind) for of_kind in zip(*counts, strict=True)))
   found = {
     'missing_predictions': counted.num_missing,
     'num_correct': counted.num_right,
@@ -118,18 +135,35 @@ def _prediction(row: dict[str, Any], where: str) -> str:
   return prediction
 
 
-def _warn_of_bad_expressions(
-  answers: dict[str, list[str]], console: Console
-) -> None:
+def _warnings(
+  references: str,
+  texts: dict[str, list[str]],
+  expressions: dict[str, list[str]],
+) -> list[str]:
+  """What is odd about how answers are compared; the original says so too."""
+  warnings = []
+  standard = recognise(references)
+  if standard is not None:
+    title = standard.data_set.title
+    has_expressions = standard.data_set.has_expressions
+    if texts and has_expressions:
+      warnings.append(
+        f'The answers of {title} are regular expressions, but are compared as '
+        'they are written. Give --regex.'
+      )
+    if expressions and not has_expressions:
+      warnings.append(
+        f'The answers of {title} are no regular expressions, but are taken for '
+        'some. Leave --regex away.'
+      )
   bad = [
     question
-    for question, own in answers.items()
-    if any(compile_expression(pattern) is None for pattern in own)
+    for question, answers in expressions.items()
+    if any(compile_expression(pattern) is None for pattern in answers)
   ]
   if bad:
-    console.print(
+    warnings.append(
       f'{len(bad)} questions have regular expressions that are none and match '
-      f'nothing; the first is {bad[0]!r}.',
-      style='yellow',
-      markup=False,
+      f'nothing; the first is {bad[0]!r}.'
     )
+  return warnings

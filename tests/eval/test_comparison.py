@@ -56,9 +56,9 @@ def test_verdicts_are_compared_by_mcnemar_and_others_by_permutation():
 def test_other_questions_or_answers_are_refused():
   one = [{'question': 'Who?', 'answers': ['a']}]
   check_same_questions(one, one)
-  with pytest.raises(UserError, match='A has 1 questions, B has 2'):
-    check_same_questions(one, one * 2)
-  with pytest.raises(UserError, match=r'1 of A and B differ in .question.'):
+  with pytest.raises(UserError, match=r'A has 1 .* B has 3, of which 2 .* 2, '):
+    check_same_questions(one, one * 3)
+  with pytest.raises(UserError, match=r'1, whose "question" is .Who.. in A'):
     check_same_questions(one, [{'question': 'Why?', 'answers': ['a']}])
-  with pytest.raises(UserError, match='differ in "answers"'):
+  with pytest.raises(UserError, match=r'1, whose "answers" is \[.a.\] in A'):
     check_same_questions(one, [{'question': 'Who?', 'answers': ['b']}])

@@ -57,6 +57,7 @@ def test_summary_has_means_and_calibration():
   summary = summarise(PREDICTIONS)
   assert summary['exact_match']['mean'] == pytest.approx(2 / 3)
   assert summary['exact_match']['num_questions'] == 3
+  assert summary['answer_probability']['mean'] == 0.5
   # Sure of a half, right two times in three.
   assert summary['expected_calibration_error']['mean'] == pytest.approx(1 / 6)
 
@@ -75,6 +76,14 @@ def test_groups_have_their_own_means():
     'named article': 1,
   }
   assert sources['document 1']['exact_match']['mean'] == 1
+
+
+def test_documents_stand_in_the_order_of_their_rank():
+  ranks = [10, 2, 2, 1, 3]
+  rows = [prediction('Who?', True, rank) for rank in ranks]
+  assert list(by_answer_source(rows)) == [
+    f'document {rank}' for rank in (1, 2, 3, 10)
+  ]
 
 
 def test_without_reading_there_are_no_sources():

@@ -19,6 +19,8 @@ from realm_jax.eval.question_types import QUESTION_TYPES, question_type
     ('Why is it so?', 'why'),
     ('what Arthur Miller play is it', 'what'),
     ('Is it in Arnby?', 'yes or no'),
+    ('may a mason paint', 'yes or no'),
+    ('  THE YEAR WHEN IT FELL', 'when'),
     ('Name the captain of the ship.', 'other'),
     ('what does somehow mean', 'what'),
   ],

@@ -9,11 +9,11 @@ import pytest
 import tiny
 
 from realm_jax import folders
-from realm_jax.data.qa import Question
 from realm_jax.errors import UserError
-from realm_jax.eval import rankers
+from realm_jax.eval import rankers, verdicts
 from realm_jax.runs import evaluate as module
 from realm_jax.runs.evaluate import evaluate
+from realm_jax.runs.score import score
 
 NUM_BLOCKS = 42
 
@@ -28,14 +28,16 @@ def run(tmp_path_factory, tiny_corpus):
   )
 
 
+QUESTIONS = [
+  *tiny.questions()[:4],
+  {'question': 'When did he leave?', 'answer': ['8'], 'regex': True},
+  {'question': 'Who was it?', 'answer': ['[a-z0-9]'], 'regex': True},
+]
+
+
 @pytest.fixture
 def questions(tmp_path):
-  rows = [
-    *tiny.questions()[:4],
-    {'question': 'When did Ada Quist leave?', 'answer': ['8'], 'regex': True},
-    {'question': 'Who was it?', 'answer': ['[a-z0-9]'], 'regex': True},
-  ]
-  return str(tiny.write_lines(tmp_path / 'questions.jsonl', rows))
+  return str(tiny.write_lines(tmp_path / 'questions.jsonl', QUESTIONS))
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_fewer_than_one_question_is_refused(run, questions, out, max_questions):
 def test_as_many_documents_are_read_as_told(run, questions, out, monkeypatch):
   """Even if that is more than are judged."""
   monkeypatch.setattr(module, 'DEFAULT_KS', (1, 5))
-  monkeypatch.setattr(module, '_SHOWN_DOCUMENTS', 50)
+  monkeypatch.setattr(verdicts, '_SHOWN_DOCUMENTS', 50)
   result = evaluate(run, questions, str(out), num_read=NUM_BLOCKS)
   assert result['num_read'] == NUM_BLOCKS
   for prediction in read_predictions(out):
@@ -90,24 +92,99 @@ def test_expressions_have_no_f1_and_are_also_searched_for(run, questions, out):
     assert prediction.keys() >= {'exact_match', 'regex_search'}
 
 
-@pytest.mark.parametrize(
-  ('pattern', 'exact_match', 'regex_search'),
-  [('18', 1, 1), ('4', 0, 1), ('5$', 0, 1), ('9', 0, 0)],
-)
-def test_an_expression_must_fit_at_the_start_to_be_right(
-  pattern, exact_match, regex_search
-):
-  question = Question('When?', (pattern,), is_regex=True)
-  assert module._score('1845', question) == {
-    'exact_match': exact_match,
-    'regex_search': regex_search,
+@pytest.fixture(scope='module')
+def evaluated(run, tmp_path_factory):
+  """An evaluation of QUESTIONS from all blocks."""
+  folder = tmp_path_factory.mktemp('evaluated')
+  questions = str(tiny.write_lines(folder / 'questions.jsonl', QUESTIONS))
+  console = tiny.quiet()
+  shown = verdicts._SHOWN_DOCUMENTS
+  verdicts._SHOWN_DOCUMENTS = NUM_BLOCKS
+  result = evaluate(
+    run, questions, str(folder), num_read=NUM_BLOCKS, console=console
+  )
+  verdicts._SHOWN_DOCUMENTS = shown
+  return SimpleNamespace(
+    questions=questions,
+    folder=folder,
+    result=result,
+    predictions=read_predictions(folder),
+    printed=console.file.getvalue(),
+  )
+
+
+def test_where_an_answer_was_read_is_told_and_counted(evaluated):
+  for row, prediction in zip(QUESTIONS, evaluated.predictions, strict=True):
+    source = prediction['documents'][prediction['answer_rank'] - 1]
+    assert source['block_id'] == prediction['block_id']
+    text = source['text'][prediction['start'] : prediction['stop']]
+    assert text == prediction['prediction']
+    if 'titles' in row:
+      named = source['title'] in row['titles']
+      assert prediction['from_named_article'] == named
+    else:
+      assert 'from_named_article' not in prediction
+  counts = {'document': 0, 'article': 0}
+  for name, group in evaluated.result['by_answer_source'].items():
+    kind = 'document' if name.startswith('document') else 'article'
+    counts[kind] += group['num_questions']
+  assert counts == {'document': 6, 'article': 4}
+
+
+def test_figures_are_also_told_and_printed_by_type_of_question(evaluated):
+  types = evaluated.result['by_question_type']
+  assert {name: group['num_questions'] for name, group in types.items()} == {
+    'when': 3,
+    'where': 2,
+    'who': 1,
   }
+  assert types['when']['f1']['num_questions'] == 2
+  assert 'f1' not in types['who']
+  for words in ('type of question', 'answer read in'):
+    assert words in evaluated.printed
+
+
+def test_groups_are_shown_with_the_metrics_that_any_of_them_has():
+  table = module._groups(
+    'type',
+    {
+      'who': {'num_questions': 2, 'exact_match': {'mean': 0.5}},
+      'when': {'num_questions': 1, 'f1': {'mean': 0.25}},
+    },
+  )
+  assert {c.header: [*c.cells] for c in table.columns} == {
+    'type': ['who', 'when'],
+    'questions': ['2', '1'],
+    'exact_match': ['0.500', ''],
+    'f1': ['', '0.250'],
+  }
+
+
+def test_where_all_was_read_a_right_span_was_there(evaluated):
+  oracle = evaluated.result['metrics']['reader_oracle']
+  assert (oracle['mean'], oracle['num_questions']) == (1, 4)
+
+
+def test_predictions_are_scored_as_the_original_scores_them(evaluated):
+  found = score(
+    evaluated.questions,
+    str(evaluated.folder / 'predictions.jsonl'),
+    console=tiny.quiet(),
+  )
+  assert found['num_total'] == 6
+  assert found['accuracy'] == evaluated.result['metrics']['exact_match']['mean']
+
+
+def test_a_retriever_has_no_predictions_to_score(tiny_start, questions, out):
+  evaluate(str(tiny_start), questions, str(out), max_questions=2)
+  with pytest.raises(UserError, match='one that answers, not only retrieves'):
+    score(questions, str(out / 'predictions.jsonl'))
 
 
 def test_the_utility_of_what_was_read_is_averaged(
   run, questions, out, monkeypatch
 ):
-  monkeypatch.setattr(module, '_SHOWN_DOCUMENTS', 7)
+  monkeypatch.setattr(verdicts, '_SHOWN_DOCUMENTS', 7)
   metrics = evaluate(run, questions, str(out), num_read=7)['metrics']
   expected = [
     np.mean([d['retrieval_utility'] for d in p['documents']])
@@ -116,7 +193,7 @@ def test_the_utility_of_what_was_read_is_averaged(
   assert metrics['retrieval_utility']['mean'] == pytest.approx(
     np.mean(expected)
   )
-  monkeypatch.setattr(module, '_SHOWN_DOCUMENTS', 2)
+  monkeypatch.setattr(verdicts, '_SHOWN_DOCUMENTS', 2)
   again = evaluate(run, questions, str(out / 'b'), num_read=7)['metrics']
   assert again['retrieval_utility'] == metrics['retrieval_utility']
 

@@ -1,8 +1,11 @@
+import json
+import re
+from pathlib import Path
+
 import pytest
 import tiny
 
 from realm_jax.errors import UserError
-from realm_jax.runs.compare import compare
 from realm_jax.runs.score import score
 
 
@@ -45,6 +48,48 @@ def test_expressions_fit_at_the_start(files):
   assert score(*paths, console=tiny.quiet())['num_correct'] == 0
 
 
+def test_lines_may_say_that_their_answers_are_expressions(files):
+  paths = files(
+    [
+      {**reference('When?', 'june [0-9]+'), 'regex': True},
+      reference('Who?', 'A+da'),
+      {**reference('Why?', 'x'), 'regex': True},
+    ],
+    [predicted('When?', 'June 4'), predicted('Who?', 'Aada')],
+  )
+  found = score(*paths, allow_missing=True, console=tiny.quiet())
+  assert found == {
+    'missing_predictions': 1,
+    'num_correct': 1,
+    'num_total': 3,
+    'accuracy': 1 / 3,
+  }
+
+
+@pytest.mark.parametrize(
+  ('name', 'regex', 'warning'),
+  [
+    ('CuratedTrec.test.jsonl', False, 'CuratedTREC are regular .* Give'),
+    ('CuratedTrec.test.jsonl', True, '^$'),
+    ('WebQuestions.test.jsonl', True, 'WebQuestions are no .* Leave'),
+    ('WebQuestions.test.jsonl', False, '^$'),
+    ('references.jsonl', True, '^$'),
+  ],
+)
+def test_a_rule_that_is_not_the_data_sets_is_warned_of_beside_the_json(
+  files, tmp_path, capsys, name, regex, warning
+):
+  references, predictions = files(
+    [reference('Who?', 'a')], [predicted('Who?', 'A')]
+  )
+  renamed = str(Path(references).rename(tmp_path / name))
+  found = score(renamed, predictions, regex=regex, as_json=True)
+  assert found['num_correct'] == 1
+  printed = capsys.readouterr()
+  assert json.loads(printed.out) == found
+  assert re.search(warning, ' '.join(printed.err.split()))
+
+
 @pytest.mark.parametrize(
   ('references', 'predictions', 'message'),
   [
@@ -64,38 +109,3 @@ def test_what_cannot_be_scored_is_refused(
 ):
   with pytest.raises(UserError, match=message):
     score(*files(references, predictions), console=tiny.quiet())
-
-
-@pytest.fixture
-def evaluations(tmp_path):
-  """Two files of predictions: A is right on 8 of 10, B on one of those."""
-  paths = []
-  for name, num_right in (('a', 8), ('b', 1)):
-    rows = [
-      {
-        'question': f'Who is {i}?',
-        'answers': ['x'],
-        'exact_match': float(i < num_right),
-        'f1': 0.5 + i / 100,
-      }
-      for i in range(10)
-    ]
-    paths.append(str(tiny.write_lines(tmp_path / f'{name}.jsonl', rows)))
-  return paths
-
-
-def test_two_evaluations_are_compared_question_by_question(evaluations):
-  console = tiny.quiet()
-  found = compare(*evaluations, console=console)
-  assert found['exact_match']['num_a_better'] == 7
-  assert found['exact_match']['num_b_better'] == 0
-  assert found['exact_match']['p_value'] == pytest.approx(2 / 2**7)
-  assert found['f1']['p_value'] == 1
-  printed = console.file.getvalue()
-  assert 'In exact_match A is better (p = 0.016).' in printed
-  assert 'not corrected' in printed
-
-
-def test_a_metric_that_one_has_not_is_refused(evaluations):
-  with pytest.raises(UserError, match='recall_at_5 is not in both'):
-    compare(*evaluations, metrics=['recall_at_5'])

@@ -64,7 +64,8 @@ def _question(
   question = row.get('question')
   if not isinstance(question, str) or not question.strip():
     raise UserError(f'{where}: no "question". Expected {expected}.')
-  question = whole_characters(question.strip())
+  # As it stands: the original's scores go by the question, spaces and all.
+  question = whole_characters(question)
   key = 'answers' if 'answers' in row and 'answer' not in row else 'answer'
   answers = _strings(row, key, where)
   if not answers:

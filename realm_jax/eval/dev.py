@@ -9,7 +9,7 @@ from realm_jax.data.featurize import Ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import QAExamples
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
-from realm_jax.eval.answers import f1, is_right
+from realm_jax.eval.verdicts import text_verdicts
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.realm import RealmConfig
 from realm_jax.sharding import Layout
@@ -76,6 +76,6 @@ class DevQuestions:
 
 
 def _score(question: Question, answer: Answer) -> list[float]:
-  right = is_right(answer.text, question.answers, question.is_regex)
-  overlap = 0.0 if question.is_regex else f1(answer.text, question.answers)
-  return [float(right), float(answer.is_right_span), overlap]
+  verdicts = text_verdicts(answer.text, question)
+  span = float(answer.is_right_span)
+  return [verdicts['exact_match'], span, verdicts.get('f1', 0.0)]

@@ -19,7 +19,7 @@ def test_lines_give_questions(tmp_path):
     {'question': 'where?', 'answer': ['x'], 'titles': ['A', 'B'], 'id': 1},
   )
   assert load_questions(path) == [
-    Question('who?', ('Ada', 'Eve')),
+    Question(' who? ', ('Ada', 'Eve')),  # as it stands: scores go by it
     Question('when?', ('18[0-9]5',), True, ('A',)),
     Question('where?', ('x',), False, ('A', 'B')),
   ]
@@ -31,7 +31,9 @@ def test_squad_gives_questions_with_their_title(tmp_path):
   data = [{'title': 'Ada_L', 'paragraphs': [paragraph]}]
   path = tmp_path / 'squad.json'
   path.write_text(json.dumps({'version': '1.1', 'data': data}))
-  assert load_questions(path) == [Question('Who?', ('Ada',), titles=('Ada L',))]
+  assert load_questions(path) == [
+    Question('Who? ', ('Ada',), titles=('Ada L',))
+  ]
   entry['answers'] = []
   path.write_text(json.dumps({'data': data}))
   with pytest.raises(UserError, match=r'squad.json, question 7: no answers'):

@@ -24,7 +24,7 @@ from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import Question, load_questions
-from realm_jax.data.qa_examples import qa_examples
+from realm_jax.data.qa_examples import num_answers_of, qa_examples
 from realm_jax.data.text_labels import find_text_labels
 from realm_jax.index.retriever import Retriever
 from realm_jax.index.snapshot import Snapshot
@@ -78,7 +78,7 @@ def official_only(question: Question, text: str, corpus: Corpus) -> str:
   ]
   if not any(whole):
     return 'inside a word'
-  return 'inside a longer piece, or an answer left out'
+  return 'cut into other pieces'
 
 
 def wordpiece_only(question: Question, text: str) -> str:
@@ -107,7 +107,9 @@ def disagree(args: argparse.Namespace) -> dict:
     for question in itertools.islice(load_questions(path), args.num_questions)
     if not question.is_regex
   ]
-  examples = qa_examples(questions, corpus.wordpiece, LENGTHS)
+  examples = qa_examples(
+    questions, corpus.wordpiece, LENGTHS, num_answers_of(questions)
+  )
   answers = [question.answers for question in questions]
   start = time.perf_counter()
   labels = find_text_labels(corpus, answers)
@@ -163,7 +165,9 @@ def step(args: argparse.Namespace) -> dict:
   """A step at the original's small size, and the labels alone."""
   corpus = Corpus.open(args.corpus)
   questions = [q for q in load_questions(args.questions[0]) if not q.is_regex]
-  examples = qa_examples(questions, corpus.wordpiece, LENGTHS)
+  examples = qa_examples(
+    questions, corpus.wordpiece, LENGTHS, num_answers_of(questions)
+  )
   config = FinetuneConfig(batch_size=args.batch_size)
   model = RealmConfig(
     EncoderConfig(

@@ -11,10 +11,12 @@ from realm_jax.data.qa import Question
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.errors import UserError
 
-# Answers beyond these are not labels: few questions have more aliases, and no
-# span is wider than RealmConfig.max_span_width.
-_MAX_ANSWERS = 8
+# Answers beyond these are not labels: few questions have more aliases, which
+# cost time in every step, and no span is wider than RealmConfig.max_span_width.
+_MAX_ANSWERS = 32
 _MAX_ANSWER_LEN = 10
+# Where arrays of several files have to be alike.
+_USUAL_ANSWERS = 8
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,39 @@ class QAExamples:
 
 
 def question_shapes(lengths: Lengths) -> dict[str, tuple[int, ...]]:
-  """Name -> shape of one row of QAExamples; all int32."""
+  """Name -> shape of one row of QAExamples of usual width; all int32."""
   return {
     'row': (),
     'question_ids': (lengths.query_len - QUERY_SPECIALS,),
     'question_lens': (),
-    'answer_ids': (_MAX_ANSWERS, _MAX_ANSWER_LEN),
-    'answer_lens': (_MAX_ANSWERS,),
+    'answer_ids': (_USUAL_ANSWERS, _MAX_ANSWER_LEN),
+    'answer_lens': (_USUAL_ANSWERS,),
   }
 
 
+def num_answers_of(questions: Sequence[Question]) -> int:
+  """As many as any of the questions has; at least 1, at most 32."""
+  return min(
+    max((len(q.strings) for q in questions), default=1) or 1, _MAX_ANSWERS
+  )
+
+
 def qa_examples(
-  questions: Sequence[Question], wordpiece: WordPiece, lengths: Lengths
+  questions: Sequence[Question],
+  wordpiece: WordPiece,
+  lengths: Lengths,
+  num_answers: int = _USUAL_ANSWERS,
 ) -> QAExamples:
   """Tokenises questions and answers.
 
   Of regular expressions, what they match is tokenised, if it is known.
+
+  Args:
+    questions: at least one.
+    wordpiece: the corpus's vocabulary.
+    lengths: query_len is used.
+    num_answers: of a question that are kept: of those that can be spans, the
+      first.
 
   Raises:
     UserError: there are no questions.
@@ -109,15 +128,13 @@ def qa_examples(
   encoded = wordpiece.encode_batch([q.question for q in questions])
   queries = ragged([e.token_ids[:room] for e in encoded])
   num_questions = len(questions)
-  answer_ids = np.zeros(
-    (num_questions, _MAX_ANSWERS, _MAX_ANSWER_LEN), np.int32
-  )
-  answer_lens = np.zeros((num_questions, _MAX_ANSWERS), np.int32)
+  answer_ids = np.zeros((num_questions, num_answers, _MAX_ANSWER_LEN), np.int32)
+  answer_lens = np.zeros((num_questions, num_answers), np.int32)
   for row, question in enumerate(questions):
     answers = wordpiece.encode_batch(list(question.strings))
     distinct = {e.token_ids.tobytes(): e.token_ids for e in answers}
     fitting = [ids for ids in distinct.values() if len(ids) <= _MAX_ANSWER_LEN]
-    for slot, ids in enumerate(fitting[:_MAX_ANSWERS]):
+    for slot, ids in enumerate(fitting[:num_answers]):
       answer_ids[row, slot, : len(ids)] = ids
       answer_lens[row, slot] = len(ids)
   question_ids = np.zeros((num_questions, room), np.int32)

@@ -13,7 +13,11 @@ from rich.table import Table
 from realm_jax import __version__
 from realm_jax.data.closed_book import closed_book_answer, closed_book_batch
 from realm_jax.data.qa import Question, load_questions
-from realm_jax.data.qa_examples import QAExamples, qa_examples
+from realm_jax.data.qa_examples import (
+  QAExamples,
+  num_answers_of,
+  qa_examples,
+)
 from realm_jax.data.qa_warnings import question_warnings
 from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
@@ -117,7 +121,9 @@ def evaluate(
   }
   if measured := _measured_already(Path(out), inputs):
     return _shown(measured, out, console)
-  examples = qa_examples(asked, system.corpus.wordpiece, system.lengths)
+  examples = qa_examples(
+    asked, system.corpus.wordpiece, system.lengths, num_answers_of(asked)
+  )
   examples.check_room(asked, system.lengths)
   for warning in question_warnings(questions, loaded, examples):
     (console or Console()).print(warning, style='yellow', markup=False)

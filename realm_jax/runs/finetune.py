@@ -14,7 +14,11 @@ from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import Question, load_questions
-from realm_jax.data.qa_examples import QAExamples, qa_examples
+from realm_jax.data.qa_examples import (
+  QAExamples,
+  num_answers_of,
+  qa_examples,
+)
 from realm_jax.data.qa_warnings import question_warnings
 from realm_jax.data.text_labels import TextLabels, kept_text_labels
 from realm_jax.errors import UserError
@@ -297,7 +301,10 @@ class _Asked:
     loaded = load_questions(path)
     self.questions: list[Question] = loaded[:max_questions]
     self.examples: QAExamples = qa_examples(
-      self.questions, corpus.wordpiece, lengths
+      self.questions,
+      corpus.wordpiece,
+      lengths,
+      num_answers_of(self.questions),
     )
     self.examples.check_room(self.questions, lengths)
     self.identity = {'file': path, 'sha256': file_checksum(Path(path))}

@@ -133,7 +133,12 @@ def qa_examples(
   for row, question in enumerate(questions):
     answers = wordpiece.encode_batch(list(question.strings))
     distinct = {e.token_ids.tobytes(): e.token_ids for e in answers}
-    fitting = [ids for ids in distinct.values() if len(ids) <= _MAX_ANSWER_LEN]
+    fitting = [
+      ids
+      for ids in distinct.values()
+      # What the vocabulary lacks would be equal to all else that it lacks.
+      if len(ids) <= _MAX_ANSWER_LEN and wordpiece.unk_id not in ids
+    ]
     for slot, ids in enumerate(fitting[:num_answers]):
       answer_ids[row, slot, : len(ids)] = ids
       answer_lens[row, slot] = len(ids)

@@ -281,3 +281,11 @@ def test_questions_are_split_as_orqa_splits_them(tmp_path):
     expected = sum(case['split'] == half for case in named)
     assert counts[half] == expected
     assert len(load_questions(tmp_path / 'out' / f'{half}.jsonl')) == expected
+
+
+def test_what_the_vocabulary_lacks_is_no_label(tiny_corpus):
+  wordpiece = Corpus.open(tiny_corpus).wordpiece
+  examples = qa_examples(
+    [Question('Where?', ('\U0001f681', 'Belton'))], wordpiece, tiny.LENGTHS
+  )
+  assert (examples.answer_lens > 0).sum() == 1

@@ -403,3 +403,25 @@ def test_an_index_file_stands_beside_a_run_file(name, expected):
   values = gin.get_bindings(pretrain)
   assert values['index'] == expected
   assert values['config'] == QuickstartConfig().pretrain
+
+
+@pytest.mark.parametrize(
+  ('name', 'num_steps'),
+  [
+    ('nq', 2 * 79_168),
+    ('webquestions', 20 * 3_417),
+    ('triviaqa', 2 * 78_785),
+    ('squad', 2 * 78_713),
+    ('curatedtrec', 20 * 1_353),
+  ],
+)
+def test_a_file_of_a_data_set_has_the_papers_settings(name, num_steps):
+  path = REPOSITORY / 'gin_configs' / 'datasets' / f'{name}.gin'
+  configured(finetune, [LAPTOP, path], [])
+  values = gin.get_bindings(finetune)
+  config = values['config']
+  assert (config.batch_size, config.beam_size, config.num_read) == (1, 5000, 5)
+  expected = 'exact_match' if name == 'curatedtrec' else 'span_exact_match'
+  assert config.dev_metric == expected
+  assert values['loop'].num_steps == num_steps
+  assert values['optimizer'].learning_rate == 1e-5

@@ -3,14 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of
-from realm_jax.eval.rankers import make_ranker
 from realm_jax.eval.system import System, open_system
 from realm_jax.index.config import IndexConfig
 
@@ -122,19 +119,13 @@ class Predictor:
       asked, self._system.corpus.wordpiece, self._system.lengths
     )
     examples.check_room(asked, self._system.lengths)
-    rank = make_ranker(
-      'retriever',
-      asked,
-      examples,
-      self._system.retriever,
-      self._system.run.params,
-    )
+    retriever, params = self._system.retriever, self._system.run.params
     answers: list[Answer] = []
     for rows in batches_of(len(asked), _BATCH_SIZE):
-      block_ids = rank(rows, self._num_read).astype(np.int32)
-      answers += self._answerer.answer(
-        self._system.run.params, examples.rows(rows), block_ids
-      )
+      batch = examples.rows(rows)
+      query = retriever.question_inputs(batch)
+      found = retriever.retrieve(params, query, self._num_read)
+      answers += self._answerer.answer(params, batch, found.block_ids)
     return [self._judged(answer) for answer in answers[: len(asked)]]
 
   def _judged(self, answer: Answer) -> Answer:

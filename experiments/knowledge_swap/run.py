@@ -46,11 +46,7 @@ def write_questions(almanac: Path, out: Path) -> dict[str, Path]:
   write_json_lines(
     paths['unchanged'],
     (
-      {
-        'question': question.question,
-        'answer': list(question.answers),
-        'titles': list(question.titles),
-      }
+      question.as_row()
       for question in load_questions(almanac / 'questions.test.jsonl')
       if question.question not in asked
     ),

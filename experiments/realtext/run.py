@@ -120,11 +120,7 @@ def split_questions(realtext: Path, out: Path) -> tuple[Path, Path]:
     with open(path, 'w', encoding='utf-8') as stream:
       for question in questions:
         if (question.titles[0] in train_titles) == is_train:
-          row = {
-            'question': question.question,
-            'answer': list(question.answers),
-            'titles': list(question.titles),
-          }
+          row = question.as_row()
           stream.write(json.dumps(row, ensure_ascii=False) + '\n')
   return paths
 

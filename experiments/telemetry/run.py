@@ -38,9 +38,7 @@ def step_of(
     OptimizerConfig(3e-5).for_stage(1000, ('^reader/span_head/',), params),
     params,
   )
-  step = make_pretrain_step(
-    config, optimizer, telemetry_every=LOG_EVERY if telemetry else 0
-  )
+  step = make_pretrain_step(config, optimizer, telemetry=telemetry)
   state = create_state(params, optimizer)
 
   def run() -> Any:

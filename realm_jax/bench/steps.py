@@ -288,7 +288,6 @@ def step_calls(
       marginal,
       workload.train_retriever,
       num_microbatches=shape.num_microbatches,
-      telemetry_every=LoopConfig.log_every,
     ),
     held,
     batch,

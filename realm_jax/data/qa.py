@@ -32,6 +32,19 @@ class Question(NamedTuple):
     """What to look for in a text: the answers, or what they match."""
     return self.matches if self.is_regex else self.answers
 
+  def as_row(self) -> dict[str, Any]:
+    """As load_questions reads it from JSON lines."""
+    row: dict[str, Any] = {
+      'question': self.question,
+      'answer': list(self.answers),
+    }
+    if self.is_regex:
+      row['regex'] = True
+    for key, values in (('titles', self.titles), ('matches', self.matches)):
+      if values:
+        row[key] = list(values)
+    return row
+
 
 def load_questions(path: str | Path) -> list[Question]:
   """Reads a question file.

@@ -111,7 +111,8 @@ def _triviaqa(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _value_and_aliases(value: Any, aliases: Any) -> list[Any]:
-  return [*([] if value is None else [value]), *(aliases or [])]
+  more = list(aliases) if isinstance(aliases, list) else []
+  return [*([] if value is None else [value]), *more]
 
 
 def _webquestions(path: Path) -> Iterator[tuple[str, Row]]:

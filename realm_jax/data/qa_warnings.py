@@ -1,12 +1,46 @@
 """What a user should know of a question file before anything is made of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from realm_jax.data.examples import Lengths
 from realm_jax.data.expressions import compile_expression
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_datasets import size_warning
-from realm_jax.data.qa_examples import QAExamples
+from realm_jax.data.qa_examples import (
+  QAExamples,
+  num_answers_of,
+  qa_examples,
+)
+from realm_jax.data.wordpiece import WordPiece
+
+
+def checked_examples(
+  path: str | Path,
+  loaded: Sequence[Question],
+  asked: Sequence[Question],
+  wordpiece: WordPiece,
+  lengths: Lengths,
+  warn: Callable[[str], None],
+) -> QAExamples:
+  """Tokenises questions for the reader, and says what is odd about their file.
+
+  Args:
+    path: of the file.
+    loaded: all that it holds.
+    asked: those of them that are used.
+    wordpiece: the corpus's vocabulary.
+    lengths: of questions and joint sequences.
+    warn: called with each of question_warnings.
+
+  Raises:
+    UserError: a question leaves no room for a block in the reader.
+  """
+  examples = qa_examples(asked, wordpiece, lengths, num_answers_of(asked))
+  examples.check_room(asked, lengths)
+  for warning in question_warnings(path, loaded, examples):
+    warn(warning)
+  return examples
 
 
 def question_warnings(

@@ -9,7 +9,6 @@ import numpy as np
 
 from realm_jax import hosts
 from realm_jax.data.examples import Example
-from realm_jax.data.featurize import Ragged
 from realm_jax.eval.answers import normalize_answer
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.inference import SpanInputs, SpanReading, make_read_spans
@@ -164,9 +163,7 @@ class Answerer:
     self, params: Any, examples: Example, block_ids: np.ndarray
   ) -> np.ndarray:
     """[batch, num_read] float32; very low where there is no block."""
-    query = self._retriever.query_inputs(
-      Ragged(examples['question_ids'], examples['question_lens'])
-    )
+    query = self._retriever.question_inputs(examples)
     query_embeds = self._retriever.embed(params, query)
     embeds = hosts.as_numpy(self._retriever.index.embeds(block_ids))
     scores = np.einsum('bd,bnd->bn', query_embeds, embeds)

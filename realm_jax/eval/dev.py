@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from realm_jax.data.featurize import Ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import QAExamples
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
@@ -63,9 +62,7 @@ class DevQuestions:
 
   def _scores(self, params: Any, rows: np.ndarray) -> list[list[float]]:
     examples = self._examples.rows(rows)
-    query = self._retriever.query_inputs(
-      Ragged(examples['question_ids'], examples['question_lens'])
-    )
+    query = self._retriever.question_inputs(examples)
     found = self._retriever.retrieve(params, query, self._num_read)
     block_ids = pad_blocks(found.block_ids, self._num_read)
     answers = self._answerer.answer(params, examples, block_ids)

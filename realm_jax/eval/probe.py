@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from realm_jax.data.featurize import Ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import qa_examples
 from realm_jax.eval.answering import batches_of
@@ -50,9 +49,7 @@ class Probe:
   def _has_answer(self, params: Any, rows: np.ndarray) -> np.ndarray:
     """[batch, k] bool: which blocks found hold an answer."""
     examples = self._examples.rows(rows)
-    query = self._retriever.query_inputs(
-      Ragged(examples['question_ids'], examples['question_lens'])
-    )
+    query = self._retriever.question_inputs(examples)
     found = self._retriever.retrieve(params, query, max(self._ks))
     blocks = self._retriever.corpus.gather(found.block_ids)
     return np.asarray(

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.featurize import Ragged
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_examples import QAExamples
 from realm_jax.errors import UserError
-from realm_jax.eval.answers import has_answer
 from realm_jax.eval.dense import dense_retriever
+from realm_jax.eval.verdicts import hits
 from realm_jax.index.retriever import Retriever
 from realm_jax.optional import require
 from realm_jax.types import NULL_BLOCK_ID
@@ -29,7 +28,7 @@ def make_ranker(
   examples: QAExamples,
   retriever: Retriever,
   params: Any,
-  snapshots: Path | None = None,
+  snapshots: Path,
   seed: int = 0,
 ) -> Ranker:
   """A ranker over the questions of a file.
@@ -51,7 +50,7 @@ def make_ranker(
   corpus = retriever.corpus
   if kind == 'retriever':
     return _retrieved(retriever, params, examples)
-  if kind.startswith(_DENSE) and snapshots is not None:
+  if kind.startswith(_DENSE):
     return _retrieved(
       *dense_retriever(
         kind.removeprefix(_DENSE), corpus, retriever.lengths, snapshots
@@ -81,10 +80,7 @@ def _retrieved(
   retriever: Retriever, params: Any, examples: QAExamples
 ) -> Ranker:
   def rank(rows: np.ndarray, k: int) -> np.ndarray:
-    batch = examples.rows(rows)
-    query = retriever.query_inputs(
-      Ragged(batch['question_ids'], batch['question_lens'])
-    )
+    query = retriever.question_inputs(examples.rows(rows))
     return retriever.retrieve(params, query, k).block_ids
 
   return rank
@@ -124,12 +120,6 @@ def _gold(questions: Sequence[Question], corpus: Corpus) -> Ranker:
   for block_id in range(corpus.num_blocks):
     by_title.setdefault(corpus.title(block_id), []).append(block_id)
 
-  def states_answer(row: int, block_id: int) -> bool:
-    question = questions[row]
-    return has_answer(
-      corpus.text(block_id), question.answers, is_regex=question.is_regex
-    )
-
   def rank(rows: np.ndarray, k: int) -> np.ndarray:
     block_ids = np.full((len(rows), k), NULL_BLOCK_ID, np.int32)
     for found, row in zip(block_ids, rows, strict=True):
@@ -139,7 +129,9 @@ def _gold(questions: Sequence[Question], corpus: Corpus) -> Ranker:
         for block_id in by_title.get(title, [])
       ]
       # A reader sees the first few of a long article's blocks only.
-      gold.sort(key=lambda block_id: not states_answer(row, block_id))
+      states_answer = hits(corpus, questions[row], np.array(gold, int))
+      held = dict(zip(gold, states_answer, strict=True))
+      gold.sort(key=lambda block_id: not held[block_id])
       found[: len(gold)] = gold[:k]
     return block_ids
 

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from realm_jax import hosts
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.examples import Lengths
+from realm_jax.data.examples import Example, Lengths
 from realm_jax.data.featurize import Ragged, query_inputs
 from realm_jax.index.api import Index
 from realm_jax.index.audit import Audit
@@ -96,6 +96,12 @@ class Retriever:
   def query_inputs(self, queries: Ragged) -> TextInputs:
     """Queries as the embedder reads them: [batch, query_len] each."""
     return query_inputs(queries, self.lengths.query_len, self.corpus.wordpiece)
+
+  def question_inputs(self, examples: Example) -> TextInputs:
+    """Rows of QAExamples as query_inputs gives them."""
+    return self.query_inputs(
+      Ragged(examples['question_ids'], examples['question_lens'])
+    )
 
   def embed(self, params: Any, query: TextInputs) -> np.ndarray:
     """Embeddings of queries: [batch, embed_dim] float32."""

@@ -1,6 +1,7 @@
 """Evaluate a run on a file of questions."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,8 @@ from rich.table import Table
 from realm_jax import __version__
 from realm_jax.data.closed_book import closed_book_answer, closed_book_batch
 from realm_jax.data.qa import Question, load_questions
-from realm_jax.data.qa_examples import (
-  QAExamples,
-  num_answers_of,
-  qa_examples,
-)
-from realm_jax.data.qa_warnings import question_warnings
+from realm_jax.data.qa_examples import QAExamples
+from realm_jax.data.qa_warnings import checked_examples
 from realm_jax.errors import UserError
 from realm_jax.eval.answering import Answer, Answerer, batches_of, pad_blocks
 from realm_jax.eval.predictions import (
@@ -121,12 +118,16 @@ def evaluate(
   }
   if measured := _measured_already(Path(out), inputs):
     return _shown(measured, out, console)
-  examples = qa_examples(
-    asked, system.corpus.wordpiece, system.lengths, num_answers_of(asked)
+  examples = checked_examples(
+    questions,
+    loaded,
+    asked,
+    system.corpus.wordpiece,
+    system.lengths,
+    functools.partial(
+      (console or Console()).print, style='yellow', markup=False
+    ),
   )
-  examples.check_room(asked, system.lengths)
-  for warning in question_warnings(questions, loaded, examples):
-    (console or Console()).print(warning, style='yellow', markup=False)
   rank = None
   if not closed_book:
     rank = make_ranker(

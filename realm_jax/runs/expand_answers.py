@@ -58,12 +58,7 @@ def expand_answers(
   write_json_lines(
     Path(out),
     (
-      {
-        'question': question.question,
-        'answer': list(question.answers),
-        'regex': True,
-        'matches': list(own),
-      }
+      question._replace(matches=own).as_row()
       for question, own in zip(loaded, matches, strict=True)
     ),
   )

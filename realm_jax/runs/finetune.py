@@ -14,12 +14,8 @@ from realm_jax.data.batches import Batches
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import Question, load_questions
-from realm_jax.data.qa_examples import (
-  QAExamples,
-  num_answers_of,
-  qa_examples,
-)
-from realm_jax.data.qa_warnings import question_warnings
+from realm_jax.data.qa_examples import QAExamples
+from realm_jax.data.qa_warnings import checked_examples
 from realm_jax.data.text_labels import TextLabels, kept_text_labels
 from realm_jax.errors import UserError
 from realm_jax.eval.dev import METRICS as DEV_METRICS
@@ -46,7 +42,7 @@ from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pipeline import BatchSource
 from realm_jax.train.qa_source import ClosedBookSource, QASource
-from realm_jax.train.reporting import console
+from realm_jax.train.reporting import console, warn
 from realm_jax.train.run_folder import (
   LoadedRun,
   RunFolder,
@@ -300,17 +296,10 @@ class _Asked:
     self._path = path
     loaded = load_questions(path)
     self.questions: list[Question] = loaded[:max_questions]
-    self.examples: QAExamples = qa_examples(
-      self.questions,
-      corpus.wordpiece,
-      lengths,
-      num_answers_of(self.questions),
+    self.examples: QAExamples = checked_examples(
+      path, loaded, self.questions, corpus.wordpiece, lengths, warn
     )
-    self.examples.check_room(self.questions, lengths)
     self.identity = {'file': path, 'sha256': file_checksum(Path(path))}
-    if hosts.is_first():
-      for warning in question_warnings(path, loaded, self.examples):
-        console.print(warning, style='yellow', markup=False)
 
   def check_trainable(self) -> None:
     """Raises UserError if no question can teach."""
@@ -325,6 +314,11 @@ def _dev_questions(
   path: str | None, config: FinetuneConfig, corpus: Corpus, lengths: Lengths
 ) -> _Asked | None:
   if path is None:
+    if config.patience:
+      raise UserError(
+        f'FinetuneConfig.patience is {config.patience}, but there are no dev '
+        'questions to lose it with. Give --dev-questions, or set it to 0.'
+      )
     return None
   if config.reader == 'closed_book':
     raise UserError(
@@ -387,7 +381,7 @@ class _Stage:
       builders=builders,
       reuse_from=known_snapshots(start.path),
       seed=self.loop.seed,
-      warn=functools.partial(console.print, style='yellow', markup=False),
+      warn=warn,
     )
     batches, rows = self._batches(asked.examples)
     source = QASource(
@@ -450,8 +444,5 @@ class _Stage:
         'token',
         layout=self.layout,
         num_microbatches=num_parts,
-        telemetry_every=self.loop.log_every,
       )
-    return make_finetune_step(
-      model, transformation, self.layout, num_parts, self.loop.log_every
-    )
+    return make_finetune_step(model, transformation, self.layout, num_parts)

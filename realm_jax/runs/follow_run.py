@@ -38,7 +38,7 @@ def follow_run(
   The run may not have started yet. May be stopped and started at any time.
 
   Args:
-    run: folder of a pre-training run that publishes its parameters.
+    run: folder of a run of pretrain or finetune that publishes its parameters.
     corpus: where the run's corpus lies here; None for where the run has it.
     mesh: devices that embed; None for one.
     console: where to print; None for the terminal.
@@ -103,12 +103,17 @@ class _Builder:
     return embedding_report(throughput, self._model, self._num_devices)
 
 
+# Stages that can have refresh separate_process.
+_PUBLISHING = ('pretrain', 'finetune')
+
+
 def check_publishes(run: str, config: dict[str, Any]) -> None:
   """Raises UserError if a run leaves nothing for a builder to embed."""
-  if config['stage'] != 'pretrain':
+  if config['stage'] not in _PUBLISHING:
     raise UserError(
-      f'Run {run} is one of {config["stage"]}, expected one of pretrain: only '
-      'that publishes parameters while it trains. Embed the blocks of a '
+      f'Run {run} is one of {config["stage"]}, expected one of '
+      f'{" or ".join(_PUBLISHING)}: only these publish parameters while they '
+      'train. Embed the blocks of a '
       'finished run with: realm-jax build-index --run RUN'
     )
   refresh = config['settings']['config'].get('refresh', 'off')
@@ -116,8 +121,8 @@ def check_publishes(run: str, config: dict[str, Any]) -> None:
     raise UserError(
       f'Run {run} has refresh {refresh!r}, expected '
       "'separate_process(every=500, at_most_late=500)': as it is, it publishes "
-      'no parameters and needs no builder. Set PretrainConfig.refresh when '
-      'starting it.'
+      'no parameters and needs no builder. Set PretrainConfig.refresh, or '
+      'FinetuneConfig.refresh, when starting it.'
     )
 
 

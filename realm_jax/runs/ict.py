@@ -297,9 +297,7 @@ def ict(
     run,
     params,
     optimizer,
-    lambda transformation: make_ict_step(
-      model, transformation, layout, loop.log_every
-    ),
+    lambda transformation: make_ict_step(model, transformation, layout),
     source,
     loop,
     layout=layout,

@@ -1,7 +1,6 @@
 """Pre-train retriever and reader together: REALM."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,7 +47,7 @@ from realm_jax.sharding import (
 from realm_jax.train.loop import Event, LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pretrain_source import PretrainSource
-from realm_jax.train.reporting import console
+from realm_jax.train.reporting import warn
 from realm_jax.train.run_folder import RunFolder, load_run
 from realm_jax.train.session import run_stage
 from realm_jax.train.step import Step, make_pretrain_step
@@ -228,7 +227,7 @@ def pretrain(
     builders=builders,
     seed=loop.seed,
     replay=served,
-    warn=functools.partial(console.print, style='yellow', markup=False),
+    warn=warn,
   )
   stage = _Stage(run, opened, config, lengths, loop, layout)
   source = stage.source(searching, materialised)
@@ -323,7 +322,9 @@ class _Stage:
     )
     return PretrainSource(
       batches,
-      *searching,
+      searching.retriever,
+      searching.snapshots,
+      searching.refresher,
       config.num_candidates,
       config.drop_near_duplicates,
       config.level_null,
@@ -369,5 +370,4 @@ class _Stage:
       self.config.train_retriever,
       self.layout,
       self.config.num_microbatches,
-      self.loop.log_every,
     )

@@ -1,7 +1,6 @@
 """Split training questions in two as ORQA splits Natural Questions."""
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -38,23 +37,9 @@ def split_questions(
     halves['dev' if is_dev else 'train'].append(question)
   folder = make_folder(out)
   for name, half in halves.items():
-    write_json_lines(folder / f'{name}.jsonl', map(_row, half))
+    write_json_lines(folder / f'{name}.jsonl', [q.as_row() for q in half])
   counts = {name: len(half) for name, half in halves.items()}
   (console or Console()).print(
     f'{counts["train"]:,} to train on, {counts["dev"]:,} dev: {Path(out)}'
   )
   return counts
-
-
-def _row(question: Question) -> dict[str, Any]:
-  row: dict[str, Any] = {
-    'question': question.question,
-    'answer': list(question.answers),
-  }
-  if question.is_regex:
-    row['regex'] = True
-  if question.titles:
-    row['titles'] = list(question.titles)
-  if question.matches:
-    row['matches'] = list(question.matches)
-  return row

@@ -145,9 +145,7 @@ class QASource(IndexedSource):
 
   def _draw(self, index_age: float) -> _Begun:
     examples = next(self._batches)
-    question = self._retriever.query_inputs(
-      Ragged(examples['question_ids'], examples['question_lens'])
-    )
+    question = self._retriever.question_inputs(examples)
     question_lens = self._rows.share(examples['question_lens'])
     return _Begun(
       examples, question_lens, self._rows.place(question), index_age

@@ -19,10 +19,17 @@ from rich.progress import (
 from rich.text import Text
 from tensorboardX import SummaryWriter
 
+from realm_jax import hosts
 from realm_jax.train.warning_signs import JUDGED, warnings_of
 
 METRICS_FILE = 'metrics.jsonl'
 console = Console(stderr=True)
+
+
+def warn(message: str) -> None:
+  """Says once, of all hosts, what does not stop the run."""
+  if hosts.is_first():
+    console.print(message, style='yellow', markup=False)
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:

@@ -21,7 +21,7 @@ from realm_jax.train.state import (
   state_shardings,
 )
 from realm_jax.train.telemetry import retrieval_metrics
-from realm_jax.train.towers import Towers, join_towers, norms_if_due
+from realm_jax.train.towers import Towers, gradient_norms, join_towers
 from realm_jax.types import Array, IctBatch, PretrainBatch, QABatch
 
 Metrics = dict[str, Array]
@@ -87,7 +87,7 @@ def make_pretrain_step(
   train_retriever: bool = True,
   layout: Layout | None = None,
   num_microbatches: int = 1,
-  telemetry_every: int = 1,
+  telemetry: bool = True,
 ) -> Step:
   """REALM's step: marginal likelihood of the blank over the candidates.
 
@@ -100,9 +100,9 @@ def make_pretrain_step(
     layout: of state and batches over a mesh; None for one device.
     num_microbatches: parts of the batch that are run one after the other, for
       the same update with less memory; divides the batch.
-    telemetry_every: steps between measurements of towers.gradient_norms; NaN
-      stands for the parts of the gradient elsewhere. 0 leaves the loss and the
-      norm of the gradient, which the loop needs, and no telemetry.
+    telemetry: measure what telemetry.retrieval_metrics and
+      towers.gradient_norms say. False leaves the loss and the norm of the
+      gradient, which the loop needs.
   """
 
   def scores_of(towers: Towers, batch: PretrainBatch, call: Callable) -> Array:
@@ -142,7 +142,7 @@ def make_pretrain_step(
     layout,
     num_microbatches,
     lambda batch: losses.num_terms(batch.mlm_mask, marginal),
-    by_tower=telemetry_every > 0,
+    by_tower=telemetry,
   )
 
   def step(state: TrainState, batch: PretrainBatch, rng: Array):
@@ -150,13 +150,13 @@ def make_pretrain_step(
       state.params, batch, jax.random.fold_in(rng, state.step)
     )
     loss, terms = loss_of(scores, gold_log_probs, batch)
-    if not telemetry_every:
+    if not telemetry:
       metrics = {'loss': loss, 'gradient_norm': optax.tree.norm(grads)}
       return apply_gradients(state, grads, optimizer), metrics
     metrics = {
       'loss': loss,
       **retrieval_metrics(terms, batch.candidate_mask),
-      **norms_if_due(grads, state.step, telemetry_every),
+      **gradient_norms(grads),
     }
     return apply_gradients(state, join_towers(grads), optimizer), metrics
 
@@ -167,18 +167,11 @@ def make_ict_step(
   config: RealmConfig,
   optimizer: optax.GradientTransformation,
   layout: Layout | None = None,
-  telemetry_every: int = 1,
 ) -> Step:
   """The inverse cloze task: find a sentence's block among the batch's.
 
   Where the batch has something for the reader, the masked-LM loss of reading a
   sentence beside its own block is added; the two share no parameters.
-
-  Args:
-    config: of the model.
-    optimizer: of all parameters.
-    layout: of state and batches over a mesh; None for one device.
-    telemetry_every: as make_pretrain_step has it, at least 1.
   """
 
   def loss_fn(towers: Towers, batch: IctBatch, rng: Array):
@@ -212,7 +205,7 @@ def make_ict_step(
     grads, metrics = gradient(
       state.params, batch, jax.random.fold_in(rng, state.step)
     )
-    metrics |= norms_if_due(grads, state.step, telemetry_every)
+    metrics |= gradient_norms(grads)
     return apply_gradients(state, join_towers(grads), optimizer), metrics
 
   return _jit_step(step, optimizer, layout)
@@ -223,7 +216,6 @@ def make_finetune_step(
   optimizer: optax.GradientTransformation,
   layout: Layout | None = None,
   num_microbatches: int = 1,
-  telemetry_every: int = 1,
 ) -> Step:
   """ORQA's step: marginal over right blocks plus marginal over right spans.
 
@@ -235,7 +227,6 @@ def make_finetune_step(
     optimizer: of all parameters.
     layout: of state and batches over a mesh; None for one device.
     num_microbatches: as make_pretrain_step has it.
-    telemetry_every: as make_pretrain_step has it, at least 1.
   """
 
   def loss_fn(towers: Towers, batch: QABatch, rng: Array):
@@ -285,7 +276,7 @@ def make_finetune_step(
       'accuracy': flat_right[jnp.arange(batch_size), best].mean(),
       'reader_oracle': terms.has_right_span.mean(),
       'beam_has_answer': terms.has_right_block.mean(),
-      **norms_if_due(grads, state.step, telemetry_every),
+      **gradient_norms(grads),
     }
     return apply_gradients(state, join_towers(grads), optimizer), metrics
 

@@ -79,30 +79,3 @@ def gradient_norms(grads: Towers) -> dict[str, Array]:
     for name, tree in parts.items()
   }
   return {**norms, 'gradient_norm': optax.tree.norm(joined)}
-
-
-def norms_if_due(grads: Towers, step: Array, every: int) -> dict[str, Array]:
-  """gradient_norms, of which only the whole is computed at every step.
-
-  The others read all gradients once more, which is some hundredths of a step
-  where the vocabulary is large and the model small.
-
-  Args:
-    grads: by path.
-    step: int32; updates done before this one.
-    every: after every so many updates the norms of the parts are wanted; they
-      are NaN after others. 0 leaves them out.
-  """
-  whole = {'gradient_norm': optax.tree.norm(join_towers(grads))}
-  if every == 0:
-    return whole
-  if every == 1:
-    return gradient_norms(grads)
-  shapes = jax.eval_shape(gradient_norms, grads)
-  norms = jax.lax.cond(
-    (step + 1) % every == 0,
-    gradient_norms,
-    lambda grads: {name: jnp.full((), jnp.nan) for name in shapes},
-    grads,
-  )
-  return {**norms, **whole}

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -38,7 +40,9 @@ def setup(tiny_corpus, questions):
   examples = qa_examples(questions, corpus.wordpiece, tiny.LENGTHS)
 
   def rank(kind, k, rows=ROWS, questions=questions):
-    ranker = make_ranker(kind, questions, examples, retriever, params)
+    ranker = make_ranker(
+      kind, questions, examples, retriever, params, Path('not used')
+    )
     block_ids = ranker(rows, k)
     assert block_ids.dtype == np.int32
     assert block_ids.shape == (len(rows), k)

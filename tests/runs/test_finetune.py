@@ -1,6 +1,7 @@
 """Fine-tuning with an index that is made anew, and with dev questions."""
 
 import dataclasses
+import threading
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import tiny
 
 from realm_jax.errors import UserError
 from realm_jax.runs.finetune import FinetuneConfig, finetune
+from realm_jax.runs.follow_run import follow_run
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.qa_source import QASource
@@ -101,6 +103,40 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
   )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('refresh', 'num_steps'),
+  [('rolling(pass_every=3)', 8), ('second_mesh(every=2)', 30)],
+)
+def test_any_schedule_brings_younger_embeddings(
+  train, tmp_path, refresh, num_steps
+):
+  config = dataclasses.replace(CONFIG, refresh=refresh)
+  ages = figures(
+    train(tmp_path / 'run', num_steps, config, dev=None), 'index_age'
+  )
+  # Never refreshed, the index would be as old as the steps before the last.
+  assert ages[num_steps] < num_steps - 1
+
+
+@pytest.mark.slow
+def test_a_builder_follows_fine_tuning(train, tmp_path):
+  refresh = 'separate_process(every=2, at_most_late=50)'
+  config = dataclasses.replace(CONFIG, refresh=refresh)
+  folder = tmp_path / 'run'
+  builder = threading.Thread(
+    target=follow_run,
+    args=(str(folder),),
+    kwargs={'console': tiny.quiet()},
+    daemon=True,
+  )
+  builder.start()
+  ages = figures(train(folder, 60, config, dev=None), 'index_age')
+  builder.join(timeout=60)
+  assert not builder.is_alive()  # the run has ended, and so does what follows
+  assert ages[60] < 59
+
+
 def test_training_stops_where_nothing_gets_better(train, tmp_path):
   rows = [{'question': 'Who is it?', 'answer': ['nobody at all']}]
   dev = tiny.write_lines(tmp_path / 'dev.jsonl', rows)
@@ -124,6 +160,13 @@ def test_training_stops_where_nothing_gets_better(train, tmp_path):
 def test_settings_that_do_not_go_together_are_refused(settings, message):
   with pytest.raises(UserError, match=message):
     dataclasses.replace(CONFIG, **settings)
+
+
+def test_patience_without_dev_questions_is_refused(train, tmp_path):
+  config = dataclasses.replace(CONFIG, patience=2)
+  with pytest.raises(UserError, match='patience is 2, but there are no dev'):
+    train(tmp_path / 'run', config=config, dev=None)
+  assert not (tmp_path / 'run').exists()
 
 
 def test_dev_questions_of_a_closed_book_are_refused(train, tmp_path):

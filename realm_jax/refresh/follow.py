@@ -94,7 +94,8 @@ def _check_no_other(run: Path) -> None:
   if there - known:
     raise UserError(
       f'{run} holds {", ".join(sorted(there - known)[:3])}, but no '
-      f'{CONFIG_FILE}: expected the folder of a run of realm-jax pretrain.'
+      f'{CONFIG_FILE}: expected the folder of a run of realm-jax pretrain '
+      'or finetune.'
     )
 
 

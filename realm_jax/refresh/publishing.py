@@ -24,7 +24,7 @@ from realm_jax.refresh.reuse import document_embedder, params_fingerprint
 from realm_jax.train.checkpoint import load_params, save_params
 
 _KIND = 'published parameters'
-_MADE_BY = 'realm-jax pretrain, with refresh separate_process'
+_MADE_BY = 'realm-jax pretrain or finetune, with refresh separate_process'
 _FOLDER = 'published'
 _PARAMS = 'params'
 _PARTIAL = '.partial'

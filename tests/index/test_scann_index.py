@@ -540,7 +540,7 @@ def test_a_snapshot_is_read_where_it_lies(snapshot, blocks, tmp_path):
 
 @pytest.mark.parametrize('kind', ['bfloat16', 'shards', 'memory', 'live'])
 def test_snapshots_of_every_kind_are_taken(blocks, tmp_path, kind):
-  query_embeds = clustered(1, 5)
+  query_embeds = clustered(1, 100)
   given, live = blocks, None
   if kind == 'live':
     live = np.arange(NUM_BLOCKS) % 3 > 0

@@ -220,8 +220,8 @@ def test_of_a_block_updated_twice_the_last_holds(index):
 
 
 def test_removed_blocks_are_not_found_however_many(index, blocks):
-  query_embeds = clustered(1, 3)
-  gone = np.unique(index.search(query_embeds, 300).block_ids)
+  query_embeds = clustered(1, 65)
+  gone = np.unique(index.search(query_embeds[:3], 300).block_ids)
   index.remove(gone)
   live = np.ones(NUM_BLOCKS, bool)
   live[gone] = False
@@ -318,7 +318,7 @@ def test_ids_that_are_no_integers_are_refused(blocks):
 
 
 def test_a_swap_replaces_blocks_and_forgets_changes(index, blocks):
-  query_embeds = clustered(1, 3)
+  query_embeds = clustered(1, 65)
   index.update([5], far_out(query_embeds[:1]))
   index.remove([6])
   newer = clustered(2, 2500)

@@ -11,24 +11,27 @@ import jax
 import jax.numpy as jnp
 
 from realm_jax.checks import check_shapes
+from realm_jax.objectives import (
+  NEVER,
+  OBJECTIVES,
+  Likelihoods,
+  marginal_span,
+  marginal_token,
+)
 from realm_jax.types import Array
-
-MARGINALS = ('span', 'token')
-
-# Far below any score, and far enough from float32's end to be added to.
-_NEVER = -1e30
 
 
 class PretrainTerms(NamedTuple):
   """What a pre-training loss was made of. All float32, nats.
 
   Attributes:
-    marginal_log_probs: log p(y|x); [batch] with marginal 'span', [batch,
-      max_masks] with 'token'; 0 where nothing is masked.
+    marginal_log_probs: log p(y|x), whatever was minimised: [batch, max_masks],
+      each token's own, with objective 'marginal_token', else [batch]; 0 where
+      nothing is masked.
     candidate_log_probs: [batch, num_candidates]; log p(z|x), at most about
       -1e30 at empty slots.
     posterior_log_probs: [batch, num_candidates]; log p(z|x,y) given the whole
-      span, whichever the marginal; at most about -1e30 at empty slots.
+      span, whatever the objective; at most about -1e30 at empty slots.
     retrieval_utility: scalar; marginal log probability minus that of the reader
       given the null document alone (candidate 0), per masked token.
     document_utilities: [batch, num_candidates]; log p(y|x,z) - log p(y|x,null)
@@ -76,17 +79,13 @@ def pretrain_loss(
   gold_log_probs: Array,
   mlm_mask: Array,
   candidate_mask: Array,
-  marginal: str = 'span',
+  objective: str = 'marginal_span',
+  rng: Array | None = None,
 ) -> tuple[Array, PretrainTerms]:
-  """Marginal negative log likelihood of the masked tokens.
+  """What pre-training minimises, and what can be told of the retriever.
 
-  'span', the paper's (REALM, section 3.1 and eq. 2): for an example
-    log p(y|x) = log sum_z p(z|x) prod_m p(y_m|x,z),
-  and the loss is its negative mean over the examples that have a mask.
-
-  'token', the official code's: for a masked token
-    log p(y_m|x) = log sum_z p(z|x) p(y_m|x,z),
-  and the loss is its negative mean over the masked tokens of the batch.
+  The mean of an objective over the examples that have a mask; of
+  'marginal_token' over the masked tokens of the batch.
 
   Args:
     relevance_scores: [batch, num_candidates] float; f(x, z), up to a constant
@@ -95,13 +94,14 @@ def pretrain_loss(
     mlm_mask: [batch, max_masks] int or bool; true at real targets.
     candidate_mask: [batch, num_candidates] int or bool; false at slots with no
       document, which have probability 0.
-    marginal: 'span' or 'token'.
+    objective: one of objectives.OBJECTIVES, which has the formulas.
+    rng: what 'reinforce' draws documents with; the others need none.
 
   Returns:
     (loss, terms): loss is a float32 scalar, nats; 0 where nothing is masked.
 
   Raises:
-    ValueError: shapes disagree, or marginal is neither of the two.
+    ValueError: shapes disagree, or there is no such objective.
   """
   check_shapes(
     relevance_scores=(relevance_scores, 'batch num_candidates'),
@@ -109,64 +109,72 @@ def pretrain_loss(
     mlm_mask=(mlm_mask, 'batch max_masks'),
     candidate_mask=(candidate_mask, 'batch num_candidates'),
   )
-  if marginal not in MARGINALS:
+  if objective not in OBJECTIVES:
     raise ValueError(
-      f"marginal is {marginal!r}, expected 'span' (the paper's) or 'token' "
-      "(the official code's)."
+      f'objective is {objective!r}, expected one of {", ".join(OBJECTIVES)}.'
     )
   candidate_mask = jnp.asarray(candidate_mask).astype(bool)
   mlm_mask = jnp.asarray(mlm_mask).astype(bool)
-  candidate_log_probs = _masked_log_softmax(relevance_scores, candidate_mask)
-  # [batch, num_candidates, max_masks]; what a reader says of an empty slot or
-  # of a padded target may be anything
-  gold_log_probs = jnp.where(
-    mlm_mask[:, None, :] & candidate_mask[:, :, None],
-    _at_least_float32(gold_log_probs),
-    0,
+  given = Likelihoods(
+    _masked_log_softmax(relevance_scores, candidate_mask),
+    # What a reader says of an empty slot or a padded target may be anything.
+    jnp.where(
+      mlm_mask[:, None, :] & candidate_mask[:, :, None],
+      _at_least_float32(gold_log_probs),
+      0,
+    ),
+    candidate_mask,
   )
-  # [batch, num_candidates]; log p(y | x, z) and log p(y, z | x), whole spans
-  span_log_probs = gold_log_probs.sum(axis=2)
-  joint_log_probs = candidate_log_probs + span_log_probs
-  real = _terms(mlm_mask, marginal)
-  if marginal == 'span':
-    marginal_log_probs = jax.nn.logsumexp(joint_log_probs, axis=1)
-  else:
-    marginal_log_probs = jax.nn.logsumexp(
-      candidate_log_probs[:, :, None] + gold_log_probs, axis=1
-    )
-  marginal_log_probs = jnp.where(real, marginal_log_probs, 0)
-  gain = marginal_log_probs.sum() - gold_log_probs[:, 0].sum()
-  terms = PretrainTerms(
+  real = _terms(mlm_mask, objective)
+  by_term = jnp.where(real, OBJECTIVES[objective](given, rng), 0)
+  loss = _divide_no_nan(by_term.sum(), real.sum())
+  return loss, _pretrain_terms(given, mlm_mask, real)
+
+
+def _pretrain_terms(
+  given: Likelihoods, mlm_mask: Array, real: Array
+) -> PretrainTerms:
+  """PretrainTerms of likelihoods.
+
+  Args:
+    given: of the batch.
+    mlm_mask: [batch, max_masks] bool; true at real targets.
+    real: as _terms gives it: which marginals there are.
+  """
+  marginal = marginal_span if real.ndim == 1 else marginal_token
+  marginal_log_probs = jnp.where(real, -marginal(given), 0)
+  span_log_probs = given.span_log_probs
+  gain = marginal_log_probs.sum() - span_log_probs[:, 0].sum()
+  return PretrainTerms(
     marginal_log_probs=marginal_log_probs,
-    candidate_log_probs=candidate_log_probs,
-    posterior_log_probs=jax.nn.log_softmax(joint_log_probs),
+    candidate_log_probs=given.candidate_log_probs,
+    posterior_log_probs=jax.nn.log_softmax(given.joint_log_probs),
     retrieval_utility=_divide_no_nan(gain, mlm_mask.sum()),
     document_utilities=span_log_probs - span_log_probs[:, :1],
   )
-  return -_divide_no_nan(marginal_log_probs.sum(), real.sum()), terms
 
 
-def _terms(mlm_mask: Array, marginal: str) -> Array:
-  """Which terms there are: [batch] bool of 'span', [batch, max_masks] else."""
-  return mlm_mask.any(axis=1) if marginal == 'span' else mlm_mask
+def _terms(mlm_mask: Array, objective: str) -> Array:
+  """Which terms there are: [batch, max_masks] bool of tokens, else [batch]."""
+  return mlm_mask if objective == 'marginal_token' else mlm_mask.any(axis=1)
 
 
-def num_terms(mlm_mask: Array, marginal: str) -> Array:
+def num_terms(mlm_mask: Array, objective: str) -> Array:
   """How many terms pretrain_loss is the mean of.
 
   Args:
     mlm_mask: [batch, max_masks] int or bool; true at real targets.
-    marginal: 'span' or 'token'.
+    objective: one of objectives.OBJECTIVES.
 
   Returns:
     scalar int32.
   """
-  return _terms(jnp.asarray(mlm_mask).astype(bool), marginal).sum()
+  return _terms(jnp.asarray(mlm_mask).astype(bool), objective).sum()
 
 
 def _masked_log_softmax(scores: Array, mask: Array) -> Array:
   """Log softmax over the last axis, of what the mask leaves."""
-  return jax.nn.log_softmax(jnp.where(mask, _at_least_float32(scores), _NEVER))
+  return jax.nn.log_softmax(jnp.where(mask, _at_least_float32(scores), NEVER))
 
 
 def ict_loss(
@@ -204,10 +212,10 @@ def ict_loss(
   block_ids = jnp.asarray(block_ids)
   same_block = block_ids[:, None] == block_ids[None, :]
   own = jnp.eye(len(block_ids), dtype=bool)
-  scores = jnp.where(same_block & ~own, _NEVER, scores)
+  scores = jnp.where(same_block & ~own, NEVER, scores)
   own_scores = jnp.diagonal(scores)
   loss = (jax.nn.logsumexp(scores, axis=1) - own_scores).mean()
-  best_negatives = jnp.where(own, _NEVER, scores).max(axis=1)
+  best_negatives = jnp.where(own, NEVER, scores).max(axis=1)
   return loss, (own_scores > best_negatives).astype(loss.dtype).mean()
 
 
@@ -253,9 +261,9 @@ def _marginal_loss(scores: Array, correct: Array) -> Array:
   """-log of the softmax mass on what is correct; 0 where nothing is. [batch].
 
   The official code computes the second sum with -1e4 added to what is wrong;
-  to put it at _NEVER is the same, but where nothing is correct.
+  to put it at NEVER is the same, but where nothing is correct.
   """
-  right = jax.nn.logsumexp(jnp.where(correct, scores, _NEVER), axis=1)
+  right = jax.nn.logsumexp(jnp.where(correct, scores, NEVER), axis=1)
   loss = jax.nn.logsumexp(scores, axis=1) - right
   return jnp.where(correct.any(axis=1), loss, 0)
 
@@ -307,12 +315,12 @@ def orqa_loss(
   read_mask = beam_mask[:, :num_read, None]
   right_spans = jnp.asarray(span_correct).astype(bool) & read_mask
   retriever_scores = jnp.where(
-    beam_mask, _at_least_float32(retriever_scores), _NEVER
+    beam_mask, _at_least_float32(retriever_scores), NEVER
   )
   joint_scores = jnp.where(
     read_mask,
     _at_least_float32(span_scores) + retriever_scores[:, :num_read, None],
-    _NEVER,
+    NEVER,
   )
   # all spans of all blocks of a question in one row
   right_spans = right_spans.reshape(batch, -1)

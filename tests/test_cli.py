@@ -202,7 +202,7 @@ class TestTraining:
     [
       ('pretrain.PretrainConfig.batch_size=0', 'batch_size is 0'),
       ('pretrain.PretrainConfig.num_candidates=1', 'num_candidates is 1'),
-      ('pretrain.PretrainConfig.marginal="spam"', "marginal is 'spam'"),
+      ('pretrain.PretrainConfig.objective="spam"', "objective is 'spam'"),
       ('pretrain.PretrainConfig.masking="spam"', "masking is 'spam'"),
       ('pretrain.PretrainConfig.num_held_out=-1', 'num_held_out is -1'),
       ('pretrain.PretrainConfig.batchsize=3', 'batchsize'),

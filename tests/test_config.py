@@ -387,7 +387,7 @@ def test_official_binds_what_the_original_does(
     assert values['model'] == RealmConfig()
   if function is pretrain:
     config = values['config']
-    assert (config.marginal, config.level_null) == ('token', False)
+    assert (config.objective, config.level_null) == ('marginal_token', False)
 
 
 @pytest.mark.parametrize(

@@ -6,37 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 from reference import objectives
+from reference.arrays import doubled, pretrain_arrays
 
 from realm_jax import losses
+from realm_jax.objectives import OBJECTIVES
 
 SEEDS = st.integers(0, 2**32 - 1)
-MARGINALS = st.sampled_from(losses.MARGINALS)
+MARGINALS = st.sampled_from(['marginal_span', 'marginal_token'])
 
 # Shapes are fixed, for one compilation each; masks make them smaller.
-pretrain_loss = jax.jit(losses.pretrain_loss, static_argnames='marginal')
+pretrain_loss = jax.jit(losses.pretrain_loss, static_argnames='objective')
 ict_loss = jax.jit(losses.ict_loss)
 orqa_loss = jax.jit(losses.orqa_loss)
 pretrain_gradient = jax.jit(
   jax.grad(losses.pretrain_loss, argnums=(0, 1), has_aux=True),
-  static_argnames='marginal',
+  static_argnames='objective',
 )
 orqa_gradient = jax.jit(
   jax.grad(losses.orqa_loss, argnums=(0, 3), has_aux=True)
 )
-
-
-def pretrain_arrays(seed, scale=5.0, batch=3, num_candidates=4, max_masks=5):
-  rng = np.random.default_rng(seed)
-  candidate_mask = rng.random((batch, num_candidates)) < 0.7
-  candidate_mask[:, 0] = True
-  return (
-    np.float32(scale * rng.normal(size=(batch, num_candidates))),
-    np.float32(
-      -scale * rng.exponential(size=(batch, num_candidates, max_masks))
-    ),
-    rng.random((batch, max_masks)) < 0.6,
-    candidate_mask,
-  )
 
 
 def orqa_arrays(seed, scale=5.0, batch=3, beam=5, num_read=2, num_spans=7):
@@ -50,19 +38,16 @@ def orqa_arrays(seed, scale=5.0, batch=3, beam=5, num_read=2, num_spans=7):
   )
 
 
-def doubled(arrays):
-  return [np.float64(a) if a.dtype == np.float32 else a for a in arrays]
-
-
 @given(SEEDS, MARGINALS, st.sampled_from([0.01, 5.0, 30.0]))
-def test_pretraining_equals_the_formula(seed, marginal, scale):
+def test_pretraining_equals_the_formula(seed, objective, scale):
   arrays = pretrain_arrays(seed, scale)
-  loss, terms = pretrain_loss(*arrays, marginal=marginal)
+  loss, terms = pretrain_loss(*arrays, objective=objective)
   expected_loss, marginals, posteriors, utility = objectives.pretrain(
-    *doubled(arrays), marginal
+    *doubled(arrays), objective
   )
   mlm_mask = arrays[2]
-  real = mlm_mask.any(axis=1) if marginal == 'span' else mlm_mask
+  is_span = objective == 'marginal_span'
+  real = mlm_mask.any(axis=1) if is_span else mlm_mask
   close = {'rtol': 1e-5, 'atol': 2e-5}
   np.testing.assert_allclose(loss, expected_loss, **close)
   np.testing.assert_allclose(terms.marginal_log_probs[real], marginals, **close)
@@ -85,8 +70,8 @@ def test_the_two_marginals_worked_out_by_hand():
   scores = np.log(np.array([[1.0, 3.0]]))
   gold = np.log(np.array([[[0.5, 0.25], [1.0, 0.5]]]))
   masks = np.ones((1, 2), bool)
-  span, terms = losses.pretrain_loss(scores, gold, masks, masks, 'span')
-  token, _ = losses.pretrain_loss(scores, gold, masks, masks, 'token')
+  span, terms = losses.pretrain_loss(scores, gold, masks, masks)
+  token, _ = losses.pretrain_loss(scores, gold, masks, masks, 'marginal_token')
   # 1/4 * 1/8 + 3/4 * 1/2 and (1/4 * 1/2 + 3/4) (1/4 * 1/4 + 3/8), halved
   np.testing.assert_allclose(span, -np.log(13 / 32), rtol=1e-6)
   np.testing.assert_allclose(
@@ -101,55 +86,56 @@ def test_the_two_marginals_worked_out_by_hand():
 
 
 @given(SEEDS, MARGINALS)
-def test_what_is_masked_changes_nothing(seed, marginal):
+def test_what_is_masked_changes_nothing(seed, objective):
   scores, gold, mlm_mask, candidate_mask = pretrain_arrays(seed)
   real = mlm_mask[:, None, :] & candidate_mask[:, :, None]
   loss, _ = pretrain_loss(
-    scores, gold, mlm_mask, candidate_mask, marginal=marginal
+    scores, gold, mlm_mask, candidate_mask, objective=objective
   )
   changed, _ = pretrain_loss(
     np.where(candidate_mask, scores, np.float32(1e9)),
     np.where(real, gold, np.float32(np.nan)),
     mlm_mask,
     candidate_mask,
-    marginal=marginal,
+    objective=objective,
   )
   assert loss == changed
 
 
 @given(SEEDS, MARGINALS, st.floats(-50, 50))
-def test_a_constant_added_to_the_scores_changes_nothing(seed, marginal, shift):
+def test_a_constant_added_to_the_scores_changes_nothing(seed, objective, shift):
   scores, *rest = pretrain_arrays(seed)
-  loss, _ = pretrain_loss(scores, *rest, marginal=marginal)
+  loss, _ = pretrain_loss(scores, *rest, objective=objective)
   shifted, _ = pretrain_loss(
-    scores + np.float32(shift), *rest, marginal=marginal
+    scores + np.float32(shift), *rest, objective=objective
   )
   np.testing.assert_allclose(shifted, loss, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('marginal', losses.MARGINALS)
-def test_nothing_masked_gives_no_loss_and_no_gradient(marginal):
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_nothing_masked_gives_no_loss_and_no_gradient(objective):
   scores, gold, mlm_mask, candidate_mask = pretrain_arrays(1)
   for candidates in (candidate_mask, np.zeros_like(candidate_mask)):
     arrays = (scores, gold, np.zeros_like(mlm_mask), candidates)
-    loss, terms = pretrain_loss(*arrays, marginal=marginal)
+    settings = {'objective': objective, 'rng': jax.random.key(0)}
+    loss, terms = pretrain_loss(*arrays, **settings)
     assert loss == 0
     assert terms.retrieval_utility == 0
-    gradient, _ = pretrain_gradient(*arrays, marginal=marginal)
+    gradient, _ = pretrain_gradient(*arrays, **settings)
     assert all((leaf == 0).all() for leaf in gradient)
 
 
-@pytest.mark.parametrize('marginal', losses.MARGINALS)
-def test_an_example_without_masks_does_not_weigh(marginal):
+@pytest.mark.parametrize('objective', sorted(OBJECTIVES.keys() - {'reinforce'}))
+def test_an_example_without_masks_does_not_weigh(objective):
   scores, gold, mlm_mask, candidate_mask = pretrain_arrays(2)
   mlm_mask[1] = False
   mlm_mask[[0, 2], 0] = True
   loss, _ = losses.pretrain_loss(
-    scores, gold, mlm_mask, candidate_mask, marginal
+    scores, gold, mlm_mask, candidate_mask, objective
   )
   others, _ = losses.pretrain_loss(
     *(array[[0, 2]] for array in (scores, gold, mlm_mask, candidate_mask)),
-    marginal,
+    objective,
   )
   np.testing.assert_allclose(loss, others, rtol=1e-6)
 
@@ -158,20 +144,22 @@ def test_the_gradient_of_a_score_is_prior_minus_posterior():
   scores, gold, mlm_mask, candidate_mask = pretrain_arrays(3)
   mlm_mask[:, 0] = True
   (gradient, _), terms = pretrain_gradient(
-    scores, gold, mlm_mask, candidate_mask, marginal='span'
+    scores, gold, mlm_mask, candidate_mask, objective='marginal_span'
   )
   prior = np.exp(terms.candidate_log_probs)
   posterior = np.exp(terms.posterior_log_probs)
   np.testing.assert_allclose(gradient, (prior - posterior) / 3, atol=1e-6)
 
 
-@pytest.mark.parametrize('marginal', losses.MARGINALS)
-def test_pretraining_gradients_equal_finite_differences(marginal):
+@pytest.mark.parametrize(
+  'objective', ['marginal_span', 'marginal_token', 'hard_em']
+)
+def test_pretraining_gradients_equal_finite_differences(objective):
   scores, gold, mlm_mask, candidate_mask = pretrain_arrays(4, scale=2.0)
   with jax.enable_x64(True):
     check_grads(
       lambda scores, gold: losses.pretrain_loss(
-        scores, gold, mlm_mask, candidate_mask, marginal
+        scores, gold, mlm_mask, candidate_mask, objective
       )[0],
       doubled((scores, gold)),
       order=1,
@@ -311,7 +299,9 @@ def test_no_slot_for_answers_makes_no_span_right():
 
 def test_bad_arguments_are_refused():
   scores, gold, mlm_mask, candidate_mask = pretrain_arrays(0)
-  with pytest.raises(ValueError, match="marginal is 'word', expected 'span'"):
+  with pytest.raises(
+    ValueError, match="objective is 'word', expected one of marginal_span"
+  ):
     losses.pretrain_loss(scores, gold, mlm_mask, candidate_mask, 'word')
   with pytest.raises(ValueError, match='its max_masks is 4, but'):
     losses.pretrain_loss(scores, gold, mlm_mask[:, :4], candidate_mask)

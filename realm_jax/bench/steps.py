@@ -263,7 +263,7 @@ def _retrieve(
 
 def step_calls(
   workload: Workload,
-  marginal: str,
+  objective: str,
   num_blocks: int,
   dropout_rng: str = LoopConfig.dropout_rng,
 ) -> tuple[dict[str, Callable[[], Any]], int | None]:
@@ -285,7 +285,7 @@ def step_calls(
     make_pretrain_step(
       model,
       transformation,
-      marginal,
+      objective,
       workload.train_retriever,
       num_microbatches=shape.num_microbatches,
     ),
@@ -336,7 +336,7 @@ def step_works(
 
 def measure_step(
   workload: Workload,
-  marginal: str,
+  objective: str,
   num_blocks: int,
   rounds: int,
   dropout_rng: str = LoopConfig.dropout_rng,
@@ -346,7 +346,7 @@ def measure_step(
   Args:
     workload: model, shape of the batch, optimizer, index; the rest of it has no
       say.
-    marginal: see make_pretrain_step.
+    objective: see make_pretrain_step.
     num_blocks: made-up ones that are searched; 0 leaves the retrieval out.
     rounds: times that each is measured.
     dropout_rng: see LoopConfig.
@@ -368,7 +368,7 @@ def measure_step(
   model, shape = workload.model, workload.shape
   device = jax.local_devices()[0]
   probes = floors.Probes(device.platform, model.encoder.dtype)
-  calls, memory_bytes = step_calls(workload, marginal, num_blocks, dropout_rng)
+  calls, memory_bytes = step_calls(workload, objective, num_blocks, dropout_rng)
   probing = {('machine', name): call for name, call in probes.calls.items()}
   seconds = time_in_turn({**probing, **calls}, rounds, warm=True)
   median = {name: statistics.median(times) for name, times in seconds.items()}

@@ -65,7 +65,7 @@ def bench_step(
   )
   found = measure_step(
     work,
-    config.marginal,
+    config.objective,
     num_blocks,
     rounds,
     (loop or LoopConfig()).dropout_rng,

@@ -26,8 +26,8 @@ from realm_jax.eval.probe import Probe
 from realm_jax.eval.utility import HeldOut
 from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
-from realm_jax.losses import MARGINALS
 from realm_jax.models.realm import RealmConfig
+from realm_jax.objectives import OBJECTIVES
 from realm_jax.refresh.api import (
   Searching,
   check_index,
@@ -66,7 +66,8 @@ class PretrainConfig:
       the same update, but for dropout, with the memory of a part.
     num_candidates: documents a sentence, the null document included.
     masking: 'salient_span', 'random_span' or 'random_token'.
-    marginal: 'span', the paper's, or 'token', the official code's.
+    objective: 'marginal_span', the paper's, 'marginal_token', the official
+      code's, or another of objectives.OBJECTIVES.
     refresh: when and where block embeddings are made anew: see
       refresh.schedule.
     probe_every: steps between measurements of recall and held-out utility.
@@ -87,7 +88,7 @@ class PretrainConfig:
   num_microbatches: int = 1
   num_candidates: int = 8
   masking: str = 'salient_span'
-  marginal: str = 'span'
+  objective: str = 'marginal_span'
   refresh: str = 'synchronous(every=500)'
   probe_every: int = 500
   num_held_out: int = 512
@@ -106,7 +107,7 @@ class PretrainConfig:
       num_held_out=0,
     )
     check_microbatches(self)
-    for name, allowed in (('masking', MASKINGS), ('marginal', MARGINALS)):
+    for name, allowed in (('masking', MASKINGS), ('objective', OBJECTIVES)):
       if getattr(self, name) not in allowed:
         raise UserError(
           f'PretrainConfig.{name} is {getattr(self, name)!r}, expected one of '
@@ -366,7 +367,7 @@ class _Stage:
     return make_pretrain_step(
       self.run.model,
       transformation,
-      self.config.marginal,
+      self.config.objective,
       self.config.train_retriever,
       self.layout,
       self.config.num_microbatches,

@@ -24,6 +24,9 @@ from realm_jax.train.telemetry import retrieval_metrics
 from realm_jax.train.towers import Towers, gradient_norms, join_towers
 from realm_jax.types import Array, IctBatch, PretrainBatch, QABatch
 
+# Beside the numbers of the model's calls: what an objective draws with.
+_DRAWS = 4
+
 Metrics = dict[str, Array]
 Step = Callable[..., tuple[TrainState, Metrics]]
 
@@ -83,18 +86,18 @@ def candidate_scores(
 def make_pretrain_step(
   config: RealmConfig,
   optimizer: optax.GradientTransformation,
-  marginal: str = 'span',
+  objective: str = 'marginal_span',
   train_retriever: bool = True,
   layout: Layout | None = None,
   num_microbatches: int = 1,
   telemetry: bool = True,
 ) -> Step:
-  """REALM's step: marginal likelihood of the blank over the candidates.
+  """REALM's step: likelihood of the blank, given the candidates.
 
   Args:
     config: of the model.
     optimizer: of all parameters.
-    marginal: 'span' or 'token'; see losses.pretrain_loss.
+    objective: what is minimised: one of objectives.OBJECTIVES.
     train_retriever: False stops the gradient before the relevance scores: the
       reader learns from documents that a fixed retriever finds.
     layout: of state and batches over a mesh; None for one device.
@@ -116,9 +119,16 @@ def make_pretrain_step(
       batch.null_bias,
     )
 
-  def loss_of(scores: Array, gold_log_probs: Array, batch: PretrainBatch):
+  def loss_of(
+    scores: Array, gold_log_probs: Array, batch: PretrainBatch, rng: Array
+  ):
     return losses.pretrain_loss(
-      scores, gold_log_probs, batch.mlm_mask, batch.candidate_mask, marginal
+      scores,
+      gold_log_probs,
+      batch.mlm_mask,
+      batch.candidate_mask,
+      objective,
+      jax.random.fold_in(rng, _DRAWS),
     )
 
   def loss_fn(towers: Towers, batch: PretrainBatch, rng: Array):
@@ -134,33 +144,44 @@ def make_pretrain_step(
       batch.mlm_targets,
       fold=3,
     )
-    loss, _ = loss_of(scores, gold_log_probs, batch)
+    loss, _ = loss_of(scores, gold_log_probs, batch, rng)
     return loss, (scores, gold_log_probs)
 
   gradient = make_gradient(
     loss_fn,
     layout,
     num_microbatches,
-    lambda batch: losses.num_terms(batch.mlm_mask, marginal),
+    lambda batch: losses.num_terms(batch.mlm_mask, objective),
     by_tower=telemetry,
   )
 
   def step(state: TrainState, batch: PretrainBatch, rng: Array):
-    grads, (scores, gold_log_probs) = gradient(
-      state.params, batch, jax.random.fold_in(rng, state.step)
-    )
-    loss, terms = loss_of(scores, gold_log_probs, batch)
+    step_rng = jax.random.fold_in(rng, state.step)
+    grads, (scores, gold_log_probs) = gradient(state.params, batch, step_rng)
+    loss, terms = loss_of(scores, gold_log_probs, batch, step_rng)
     if not telemetry:
       metrics = {'loss': loss, 'gradient_norm': optax.tree.norm(grads)}
       return apply_gradients(state, grads, optimizer), metrics
     metrics = {
       'loss': loss,
+      **_marginal_loss(terms, batch, objective),
       **retrieval_metrics(terms, batch.candidate_mask),
       **gradient_norms(grads),
     }
     return apply_gradients(state, join_towers(grads), optimizer), metrics
 
   return _jit_step(step, optimizer, layout)
+
+
+def _marginal_loss(
+  terms: losses.PretrainTerms, batch: PretrainBatch, objective: str
+) -> Metrics:
+  """The paper's loss beside another, to compare objectives by."""
+  if objective.startswith('marginal'):
+    return {}
+  count = losses.num_terms(batch.mlm_mask, objective)
+  total = -terms.marginal_log_probs.sum()
+  return {'marginal_loss': total / jnp.maximum(count, 1)}
 
 
 def make_ict_step(

@@ -257,7 +257,7 @@ def token_loss(config, params, relevance_scores, joint, labels, mask):
     gold,
     mask,
     jnp.ones_like(relevance_scores, bool),
-    marginal='token',
+    objective='marginal_token',
   )
   return loss, (gold, terms)
 

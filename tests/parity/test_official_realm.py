@@ -54,7 +54,7 @@ def pretrain_step(pretraining):
       gold,
       arrays['in/mlm_mask'],
       jnp.ones_like(scores, bool),
-      marginal='token',
+      objective='marginal_token',
     )
     return value, (terms, gold, scores)
 

@@ -13,9 +13,9 @@ def candidate_probs(relevance_scores, candidate_mask):
 
 
 def pretrain(
-  relevance_scores, gold_log_probs, mlm_mask, candidate_mask, marginal
+  relevance_scores, gold_log_probs, mlm_mask, candidate_mask, objective
 ):
-  """Returns loss, marginals, posteriors [batch, num_candidates], utility."""
+  """Of a marginal: loss, marginals, posteriors [batch, candidates], utility."""
   marginals, posteriors, gain = [], [], 0.0
   for scores, gold, mask, real in zip(
     relevance_scores, gold_log_probs, mlm_mask, candidate_mask, strict=True
@@ -24,7 +24,7 @@ def pretrain(
     gold = np.where(real[:, None], gold, 0)
     span = np.prod(np.where(mask, np.exp(gold), 1), axis=1)
     posteriors.append(p_z * span / (p_z * span).sum())
-    if marginal == 'span':
+    if objective == 'marginal_span':
       found = [np.log((p_z * span).sum())] if mask.any() else []
     else:
       found = [
@@ -34,6 +34,46 @@ def pretrain(
     gain += sum(found) - gold[0][mask].sum()
   loss = -np.mean(marginals) if marginals else 0.0
   return loss, marginals, np.array(posteriors), gain / max(1, mlm_mask.sum())
+
+
+def example_loss(objective, scores, gold, held_gold, mask, real):
+  """An objective of one example with a mask, from its formula.
+
+  Args:
+    objective: one of realm_jax.objectives but 'marginal_token', 'reinforce'.
+    scores: [num_candidates].
+    gold: [num_candidates, max_masks]; log p(y_m|x,z).
+    held_gold: the same, where the formula holds the reader fixed.
+    mask: [max_masks] bool.
+    real: [num_candidates] bool.
+  """
+  p_z = candidate_probs(scores, real)[real]
+  p_y, held = (
+    np.array([np.prod(np.exp(row[mask])) for row in rows[real]])
+    for rows in (gold, held_gold)
+  )
+  if objective == 'marginal_span':
+    return -np.log((p_z * p_y).sum())
+  if objective == 'hard_em':
+    return -np.log((p_z * p_y).max())
+  reader = -np.log(p_y.mean())
+  if objective == 'emdr2':
+    return reader - np.log((p_z * held).sum())
+  if objective == 'perplexity_distillation':
+    worth = held
+  elif objective == 'leave_one_out':
+    worth = np.ones(1)
+    if len(held) > 1:
+      without = [np.delete(held, z).mean() for z in range(len(held))]
+      worth = 1 / np.array(without)
+  target = worth / worth.sum()
+  return reader + (target * np.log(target / p_z)).sum()
+
+
+def expected_nats(scores, gold, mask, real):
+  """-sum_z p(z|x) log p(y|x,z) of one example: what 'reinforce' samples."""
+  p_z = candidate_probs(scores, real)
+  return -sum(p_z[z] * gold[z][mask].sum() for z in np.flatnonzero(real))
 
 
 def ict(query_embeds, document_embeds, block_ids):

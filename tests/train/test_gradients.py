@@ -107,13 +107,16 @@ def assert_same_update(actual, expected):
 
 
 @pytest.mark.parametrize(
-  ('marginal', 'num_microbatches'),
-  [('token', 2), pytest.param('span', 4, marks=pytest.mark.slow)],
+  ('objective', 'num_microbatches'),
+  [
+    ('marginal_token', 2),
+    pytest.param('marginal_span', 4, marks=pytest.mark.slow),
+  ],
 )
 def test_pretraining_in_parts_is_that_of_the_whole_batch(
-  pretraining, marginal, num_microbatches
+  pretraining, objective, num_microbatches
 ):
-  make_step = functools.partial(make_pretrain_step, marginal=marginal)
+  make_step = functools.partial(make_pretrain_step, objective=objective)
   whole = updated(make_step, pretraining)
   parts = updated(make_step, pretraining, num_microbatches=num_microbatches)
   assert whole[1]['gradient_norm'] > 0.01
@@ -125,7 +128,7 @@ def test_pretraining_in_parts_is_that_of_the_whole_batch(
   'mesh', [MeshConfig(2), MeshConfig(2, 2, 'tensor')], ids=str
 )
 def test_in_parts_on_a_mesh_too(pretraining, mesh):
-  make_step = functools.partial(make_pretrain_step, marginal='token')
+  make_step = functools.partial(make_pretrain_step, objective='marginal_token')
   whole = updated(make_step, pretraining)
   parts = updated(make_step, pretraining, mesh, num_microbatches=4)
   assert_same_update(parts, whole)

@@ -24,13 +24,13 @@ def arrays():
   return scores, gold, mlm_mask, candidate_mask
 
 
-@pytest.mark.parametrize('marginal', ['span', 'token'])
-def test_metrics_are_those_of_float64(arrays, marginal):
+@pytest.mark.parametrize('objective', ['marginal_span', 'marginal_token'])
+def test_metrics_are_those_of_float64(arrays, objective):
   scores, gold, mlm_mask, candidate_mask = arrays
-  _, terms = pretrain_loss(*map(jnp.asarray, arrays), marginal)
+  _, terms = pretrain_loss(*map(jnp.asarray, arrays), objective)
   found = jax.jit(retrieval_metrics)(terms, candidate_mask)
 
-  *_, posteriors, utility = objectives.pretrain(*arrays, marginal)
+  *_, posteriors, utility = objectives.pretrain(*arrays, objective)
   entropies, divergences, null_masses, utilities = [], [], [], []
   for row in range(BATCH):
     real = candidate_mask[row]

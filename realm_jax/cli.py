@@ -22,6 +22,8 @@ class _Command(NamedTuple):
     like: 'module.function' whose settings in a gin file are meant for this
       command too.
     on_hosts: whether several processes can run it together.
+    reads_gin: it takes the gin files and settings themselves, in place of what
+      they bind.
   """
 
   function: str
@@ -29,6 +31,7 @@ class _Command(NamedTuple):
   arguments: dict[str, dict[str, Any]]
   like: str = ''
   on_hosts: bool = False
+  reads_gin: bool = False
 
 
 _CORPUS = {'required': True, 'help': 'folder of a prepared corpus'}
@@ -173,6 +176,21 @@ COMMANDS = {
     },
     on_hosts=True,
   ),
+  'combine': _Command(
+    'runs.combine.combine',
+    'a run with the retriever of one run and the reader of another',
+    {
+      '--retriever': {
+        'required': True,
+        'help': 'folder of the finished run whose embedders are taken',
+      },
+      '--reader': {
+        'required': True,
+        'help': 'folder of the finished run whose reader is taken',
+      },
+      '--out': _OUT,
+    },
+  ),
   'build-index': _Command(
     'runs.build_index.build_index',
     'embed all blocks with a finished run, or along with one that trains',
@@ -297,6 +315,33 @@ COMMANDS = {
       '--num-read': {'type': int, 'help': 'blocks read for a question'},
       '--max-questions': {'type': int, 'help': 'only the first so many'},
     },
+  ),
+  'sweep': _Command(
+    'sweeps.sweep.sweep',
+    'an ablation: every cell with every seed, one table with intervals',
+    {
+      '--out': _OUT,
+      '--corpus': {
+        'help': 'folder of a prepared corpus; the almanac if absent'
+      },
+      '--questions': {'help': 'file of training questions'},
+      '--test-questions': {'help': 'file of questions that are measured on'},
+      '--probe-questions': {'help': 'questions for the recall curve'},
+      '--bert': {'help': 'BERT weights that ict starts from'},
+      '--jobs': {'type': int, 'help': 'processes at a time; default 1'},
+      '--launcher': {
+        'metavar': 'COMMAND',
+        'help': "runs a job elsewhere: 'srun realm-jax sweep --gin FILE --out "
+        "OUT --only {cell}'",
+      },
+      '--only': {'metavar': 'JOB', 'help': 'run this job, and nothing else'},
+      '--dry-run': {
+        'action': 'store_true',
+        'help': 'print cells, shared stages and their cost; run nothing',
+      },
+      '--accelerator': {'help': 'that --dry-run reckons with; as plan has it'},
+    },
+    reads_gin=True,
   ),
   'score': _Command(
     'runs.score.score',
@@ -485,6 +530,8 @@ def run(arguments: Sequence[str] | None = None) -> Any:
   command = COMMANDS[parsed.pop('command')]
   files, settings = parsed.pop('gin'), parsed.pop('set')
   function = _function(command.function)
+  if command.reads_gin:
+    return function(gin=files, settings=settings, **parsed)
   if files or settings:
     from realm_jax.config import configured
 
@@ -526,3 +573,7 @@ def main() -> None:
       'process has failed: see what it has printed.',
       1,
     )
+
+
+if __name__ == '__main__':
+  main()

@@ -179,22 +179,86 @@ def configured(
     FileNotFoundError: there is no such file.
     UserError: a name or value does not exist or parse; the message names it.
   """
+  gin = _parsed(files, settings, [function])
+  if like is not None:
+    _take_over(gin, function, like)
+  _bind(gin, [function], settings)
+  return _without_notes(gin.query_parameter('%RUN').scoped_configurable_fn)
+
+
+def bound_arguments(
+  functions: Sequence[Callable],
+  files: Sequence[str | Path] = (),
+  settings: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+  """What files and settings bind to the parameters of several functions.
+
+  Args:
+    functions: run functions, or dataclasses, that the files are meant for.
+    files: as configured has them.
+    settings: as configured has them; of any of the functions.
+
+  Returns:
+    Of each function, parameter -> value: dataclasses are made. What is not
+    bound is not there.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: as configured, or a dataclass refuses its values.
+  """
+  gin = _parsed(files, settings, functions)
+  _bind(gin, functions, settings)
+  found = []
+  for function in functions:
+    bound = gin.config._CONFIG.get(('', _complete(function)), {})
+    made = {name: _make(value) for name, value in bound.items()}
+    found.append(made)
+  return found
+
+
+def _make(value: Any) -> Any:
+  """The dataclass that a reference stands for; other values as they are."""
+  call = getattr(value, 'scoped_configurable_fn', None)
+  return value if call is None else _without_notes(call)()
+
+
+def _parsed(
+  files: Sequence[str | Path],
+  settings: Sequence[str],
+  functions: Sequence[Callable],
+) -> Any:
+  """gin, with files and settings parsed."""
   import gin
 
   gin.clear_config()
-  imports = sorted({_import_line(target) for target in _reachable(function)})
-  header = '\n'.join([_HEADER, *imports, ''])
   for path in files:
     _parse_file(gin, Path(path))
-  _apply_settings(gin, header, settings)
-  if like is not None:
-    _take_over(gin, function, like)
-  _hand_over_dataclasses(gin, header, function)
-  _parse(gin, f'{header}RUN = @{_selector(function)}', 'gin')
+  _apply_settings(gin, _header(functions), settings)
+  return gin
+
+
+def _header(functions: Sequence[Callable]) -> str:
+  """Lines that let the names of functions, and what they take, be bound."""
+  imports = {
+    _import_line(target)
+    for function in functions
+    for target in _reachable(function)
+  }
+  return '\n'.join([_HEADER, *sorted(imports), ''])
+
+
+def _bind(
+  gin: Any, functions: Sequence[Callable], settings: Sequence[str]
+) -> None:
+  """Hands dataclasses over to the functions, and checks all that is bound."""
+  header = _header(functions)
+  for function in functions:
+    _hand_over_dataclasses(gin, header, function)
+    _parse(gin, f'{header}RUN = @{_selector(function)}', 'gin')
   _check_references(gin)
-  _check_values(gin, function)
-  _check_scopes(gin, function, settings)
-  return _without_notes(gin.query_parameter('%RUN').scoped_configurable_fn)
+  for function in functions:
+    _check_values(gin, function)
+  _check_scopes(gin, functions, settings)
 
 
 def _take_over(gin: Any, function: Callable, like: Callable) -> None:
@@ -307,10 +371,14 @@ def _check_complete(gin: Any, target: Callable | type, reference: Any) -> None:
 
 
 def _check_scopes(
-  gin: Any, function: Callable, settings: Sequence[str]
+  gin: Any, functions: Sequence[Callable], settings: Sequence[str]
 ) -> None:
   """Refuses settings in a scope that nothing refers to."""
-  targets = {_complete(target) for target in _reachable(function)}
+  targets = {
+    _complete(target)
+    for function in functions
+    for target in _reachable(function)
+  }
   used = {
     scope
     for (_, complete), bound in gin.config._CONFIG.items()
@@ -323,9 +391,10 @@ def _check_scopes(
     scope, selector, parameter = _scope_and_selector(setting)
     unused = set(scope.split('/')) - used
     if scope and selector and unused:
+      names = ' and '.join(_selector(function) for function in functions)
       raise UserError(
-        f'--set {setting}: {_selector(function)} takes nothing from scope '
-        f'{scope}, expected {" or ".join(sorted(used)) or "no scope"}. '
+        f'--set {setting}: {names} takes nothing from scope {scope}, expected '
+        f'{" or ".join(sorted(used)) or "no scope"}. '
         f'Set {selector}.{parameter}.'
       )
 

@@ -91,7 +91,8 @@ def _replacing(path: Path) -> Iterator[TextIO]:
   os.replace(partial, path)
 
 
-def _package_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+  """Of Python and of the packages that results depend on."""
   versions = {'python': sys.version.split()[0]}
   for package in _PACKAGES:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -116,7 +117,7 @@ def write_manifest(
   manifest = {
     'format_version': FORMAT_VERSION,
     'kind': kind,
-    'packages': _package_versions(),
+    'packages': package_versions(),
     'command': shlex.join(sys.argv),
     **fields,
     'files': {

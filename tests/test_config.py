@@ -169,7 +169,7 @@ def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize(
   ('setting', 'message'),
   [
-    ('loop.LoopConfig.num_steps=0', 'LoopConfig.num_steps is 0'),
+    ('loop.LoopConfig.num_steps=-1', 'LoopConfig.num_steps is -1'),
     ('encoder.EncoderConfig.num_heads=5', 'a multiple of num_heads'),
     ('loop.LoopConfig.num_steps="many"', "num_steps is 'many', expected int"),
     ('loop.LoopConfig.num_steps=2.5', 'num_steps is 2.5, expected int'),

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from realm_jax.runs.almanac_corpus import prepare_almanac
 from realm_jax.runs.evaluate import evaluate
 from realm_jax.runs.ict import ict
 from realm_jax.runs.pretrain import pretrain
-from realm_jax.runs.quickstart import QuickstartConfig, prepare_almanac
+from realm_jax.runs.quickstart import QuickstartConfig
 from realm_jax.train.reporting import read_metrics
 
 EVERY = (50, 200)

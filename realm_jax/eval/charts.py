@@ -1,24 +1,53 @@
 """Curves over training steps, as SVG that takes its colours from the page.
 
 A chart is drawn in stand-in colours, which are then replaced by the CSS
-variables --ink, --grid and --series-1 to --series-6: the page sets them, once
+variables --ink, --grid and --series-1 to --series-8: the page sets them, once
 for a light and once for a dark screen. Runs also differ in dashes and markers,
-so that they can be told apart without colours.
+so that they can be told apart without colours. The same charts can be saved as
+files of their own, in fixed colours.
 """
 
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from realm_jax.optional import require
 
-NUM_SERIES = 6
-_INK, _GRID = '#fe00a0', '#fe00a1'
-_SERIES = tuple(f'#fe01{i:02x}' for i in range(NUM_SERIES))
+NUM_SERIES = 8
+
+
+class _Palette(NamedTuple):
+  """Colours of a chart: of text, of lines behind the curves, of the curves."""
+
+  ink: str
+  grid: str
+  series: tuple[str, ...]
+
+
+_STAND_INS = _Palette(
+  '#fe00a0', '#fe00a1', tuple(f'#fe01{i:02x}' for i in range(NUM_SERIES))
+)
+# Those of the report on a light screen.
+_ON_PAPER = _Palette(
+  '#1d2329',
+  '#e0e3e6',
+  (
+    '#0072b2',
+    '#d55e00',
+    '#009e73',
+    '#8a6d00',
+    '#b3508a',
+    '#3d4a57',
+    '#7a3b12',
+    '#4f9aa0',
+  ),
+)
 # (dashes in line widths, marker) by series.
 _STYLES = (
   ((1, 0), 'o'),
@@ -27,6 +56,8 @@ _STYLES = (
   ((5, 1.5, 1.2, 1.5), 'D'),
   ((2.4, 1.2), 'v'),
   ((7, 2), 'X'),
+  ((1, 0), 'P'),
+  ((3, 1, 1, 1, 1, 1), '>'),
 )
 # More points than this are averaged: a line cannot show them.
 _MAX_POINTS = 100
@@ -42,19 +73,23 @@ class Curve:
     run: whose it is, as the legend names it.
     steps: [num_points] increasing.
     values: [num_points]; NaN leaves a gap.
+    band: two of [num_points]: from where to where it went in several runs of
+      which the values are the mean; empty for none.
   """
 
   quantity: str
   run: str
   steps: Sequence[float]
   values: Sequence[float]
+  band: Sequence[Sequence[float]] = ()
 
   def __post_init__(self):
-    if len(self.steps) != len(self.values):
-      raise ValueError(
-        f'{self.quantity} of {self.run} has {len(self.steps)} steps and '
-        f'{len(self.values)} values, expected as many.'
-      )
+    for line in (self.values, *self.band):
+      if len(self.steps) != len(line):
+        raise ValueError(
+          f'{self.quantity} of {self.run} has {len(self.steps)} steps and '
+          f'{len(line)} values, expected as many.'
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +112,16 @@ QUANTITIES = {
   'retrieval_utility': Quantity(
     'Retrieval utility', 'nats that documents gain over none, a masked token'
   ),
+  'retrieval_entropy': Quantity(
+    'Entropy of p(z given x)', 'nats; 0 where one document has it all'
+  ),
   'index_age': Quantity('Index age', 'steps since the snapshot in use'),
+  **{
+    f'gradient_norm/{part}': Quantity(
+      f'Gradient norm, {part.replace("_", " ")}', 'of the loss, before clipping'
+    )
+    for part in ('query_tower', 'document_tower', 'projections', 'reader')
+  },
 }
 
 
@@ -129,6 +173,47 @@ def curves_from_records(
   return curves
 
 
+def bands_from_records(
+  cells: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+  quantities: Sequence[str],
+) -> list[Curve]:
+  """Curves of the means over runs of the same kind, with bands.
+
+  Args:
+    cells: name -> the records of each of its runs, as curves_from_records has
+      them.
+    quantities: which, in which order.
+
+  Returns:
+    A Curve a quantity and cell, at the steps that all its runs recorded; the
+    band is from the least to the greatest of the runs, none of a single run.
+  """
+  curves = []
+  for quantity in quantities:
+    for cell, records in cells.items():
+      runs = curves_from_records(
+        {str(number): one for number, one in enumerate(records)}, [quantity]
+      )
+      if not runs:
+        continue
+      steps = sorted(set.intersection(*(set(run.steps) for run in runs)))
+      if not steps:
+        continue
+      # [num_runs, num_steps]
+      lines = np.array(
+        [
+          [
+            dict(zip(run.steps, run.values, strict=True))[step]
+            for step in steps
+          ]
+          for run in runs
+        ]
+      )
+      band = (lines.min(axis=0), lines.max(axis=0)) if len(runs) > 1 else ()
+      curves.append(Curve(quantity, cell, steps, lines.mean(axis=0), band))
+  return curves
+
+
 def last_value(curve: Curve) -> str:
   """The last value of a curve, in the form its chart shows; '' of none."""
   values = np.asarray(curve.values, np.float64)
@@ -155,6 +240,52 @@ def draw_chart(curves: Sequence[Curve], series: Mapping[str, int]) -> str:
   Raises:
     ImportError: matplotlib is not installed; it comes with the extra `report`.
   """
+  stream = io.StringIO()
+  _figure(
+    curves,
+    series,
+    _STAND_INS,
+    lambda figure, _: figure.savefig(stream, format='svg', transparent=True),
+  )
+  return _for_page(stream.getvalue(), _in_words(curves))
+
+
+def save_chart(
+  curves: Sequence[Curve], series: Mapping[str, int], path: Path
+) -> None:
+  """Saves a chart with its title and legend as path.png and path.svg.
+
+  Args:
+    curves: of one quantity, a run each.
+    series: as draw_chart has it.
+    path: without an ending; its folder must exist.
+
+  Raises:
+    ImportError: matplotlib is not installed; it comes with the extra `report`.
+  """
+
+  def save(figure, axes) -> None:
+    quantity = describe(curves[0].quantity)
+    unit = f' ({quantity.unit})' if quantity.unit else ''
+    axes.set_title(quantity.title + unit, fontsize=9, loc='left')
+    figure.legend(
+      loc='outside lower left', ncols=2, frameon=False, handlelength=4
+    )
+    figure.set_size_inches(4.8, 2.6 + 0.2 * ((len(curves) + 1) // 2))
+    # Without the date, the same curves are the same file.
+    figure.savefig(path.with_suffix('.svg'), metadata={'Date': None})
+    figure.savefig(path.with_suffix('.png'), dpi=160)
+
+  _figure(curves, series, _ON_PAPER, save)
+
+
+def _figure(
+  curves: Sequence[Curve],
+  series: Mapping[str, int],
+  palette: _Palette,
+  save: Callable[[Any, Any], None],
+) -> None:
+  """Draws curves of one quantity and hands figure and axes to `save`."""
   matplotlib = require('matplotlib', 'report')
   figures = require('matplotlib.figure', 'report')
   quantity = curves[0].quantity
@@ -167,12 +298,10 @@ def draw_chart(curves: Sequence[Curve], series: Mapping[str, int]) -> str:
   with matplotlib.rc_context(settings):
     figure = figures.Figure(figsize=(4.8, 2.6), layout='constrained')
     axes = figure.add_subplot()
-    _dress(axes, describe(quantity))
+    _dress(axes, describe(quantity), palette)
     for curve in curves:
-      _draw(axes, curve, series[curve.run])
-    stream = io.StringIO()
-    figure.savefig(stream, format='svg', transparent=True)
-  return _for_page(stream.getvalue(), _in_words(curves))
+      _draw(axes, curve, series[curve.run], palette)
+    save(figure, axes)
 
 
 def legend_sample(series: int) -> str:
@@ -186,6 +315,8 @@ def legend_sample(series: int) -> str:
     'D': '<path d="M16 1.6 20.4 6 16 10.4 11.6 6Z"/>',
     'v': '<path d="M16 10.2 20 2.8H12Z"/>',
     'X': '<path d="m13 3 6 6m0-6-6 6" stroke-width="2.4"/>',
+    'P': '<path d="M16 2v8M12 6h8" stroke-width="2.4"/>',
+    '>': '<path d="M20.2 6 11.8 2V10Z"/>',
   }
   pattern = ' '.join(f'{2 * length:g}' for length in dashes)
   return (
@@ -196,14 +327,14 @@ def legend_sample(series: int) -> str:
   )
 
 
-def _dress(axes, quantity: Quantity) -> None:
+def _dress(axes, quantity: Quantity, palette: _Palette) -> None:
   ticker = require('matplotlib.ticker', 'report')
   axes.spines[['top', 'right', 'left']].set_visible(False)
-  axes.spines['bottom'].set_color(_GRID)
-  axes.tick_params(color=_GRID, labelcolor=_INK, length=0, pad=5)
-  axes.grid(axis='y', color=_GRID, linewidth=0.8)
+  axes.spines['bottom'].set_color(palette.grid)
+  axes.tick_params(color=palette.grid, labelcolor=palette.ink, length=0, pad=5)
+  axes.grid(axis='y', color=palette.grid, linewidth=0.8)
   axes.set_axisbelow(True)
-  axes.set_xlabel('step', color=_INK)
+  axes.set_xlabel('step', color=palette.ink)
   axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
   axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
   axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
@@ -214,18 +345,23 @@ def _dress(axes, quantity: Quantity) -> None:
     axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, decimals=0))
 
 
-def _draw(axes, curve: Curve, series: int) -> None:
-  steps, values = _thinned(curve)
+def _draw(axes, curve: Curve, series: int, palette: _Palette) -> None:
+  steps, values = _thinned(curve.steps, curve.values)
+  colour = palette.series[series % NUM_SERIES]
+  if curve.band:
+    low, high = (_thinned(curve.steps, line)[1] for line in curve.band)
+    axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
   dashes, marker = _STYLES[series % NUM_SERIES]
   (line,) = axes.plot(
     steps,
     values,
-    color=_SERIES[series % NUM_SERIES],
+    color=colour,
+    label=curve.run,
     linewidth=1.6,
     clip_on=False,
     marker=marker,
     markersize=4,
-    markeredgewidth=0 if marker != 'X' else 0.5,
+    markeredgewidth=0.5 if marker in 'XP' else 0,
     # About eight a line, not at the same steps for every run.
     markevery=(series % max(1, len(steps) // 8), max(1, len(steps) // 8)),
   )
@@ -233,10 +369,12 @@ def _draw(axes, curve: Curve, series: int) -> None:
     line.set_dashes(dashes)
 
 
-def _thinned(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-  """Means over equal stretches of a curve that has too many points."""
-  steps = np.asarray(curve.steps, np.float64)
-  values = np.asarray(curve.values, np.float64)
+def _thinned(
+  given_steps: Sequence[float], given_values: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Means over equal stretches of a line that has too many points."""
+  steps = np.asarray(given_steps, np.float64)
+  values = np.asarray(given_values, np.float64)
   values = np.where(np.isfinite(values), values, np.nan)
   if len(steps) <= _MAX_POINTS:
     return steps, values
@@ -282,7 +420,8 @@ def _for_page(svg: str, words: str) -> str:
   used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
   svg = re.sub(r'\sid="([^"]*)"', lambda m: m[0] if m[1] in used else '', svg)
   svg = re.sub(r'font-family: [^;"]*;? ?', '', svg)
-  svg = svg.replace(_INK, 'var(--ink)').replace(_GRID, 'var(--grid)')
-  for i, colour in enumerate(_SERIES, start=1):
+  svg = svg.replace(_STAND_INS.ink, 'var(--ink)')
+  svg = svg.replace(_STAND_INS.grid, 'var(--grid)')
+  for i, colour in enumerate(_STAND_INS.series, start=1):
     svg = svg.replace(colour, f'var(--series-{i})')
   return re.sub(r'\s*\n\s*', ' ', svg).strip()

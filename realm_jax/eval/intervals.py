@@ -1,9 +1,9 @@
 """How sure a figure is: intervals over questions, over seeds, of differences.
 
-Two sources of chance, two functions: bootstrap_interval resamples the
-questions of one run; seed_interval tells how much runs that differ in their
-seed differ. paired_difference compares two systems on the same questions, which
-is much sharper than two separate intervals.
+Two sources of chance: bootstrap_interval resamples the questions of one run;
+seed_interval tells how much runs that differ in their seed differ;
+crossed_interval takes in both. paired_difference compares two systems on the
+same questions, which is much sharper than two separate intervals.
 """
 
 from typing import NamedTuple
@@ -131,6 +131,75 @@ def seed_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
   error = float(values.std(ddof=1) / np.sqrt(num_values))
   reach = float(stdtrit(num_values - 1, (1 + confidence) / 2)) * error
   return Interval(mean, mean - reach, mean + reach, error, num_values)
+
+
+def crossed_interval(
+  values: ArrayLike,
+  confidence: float = 0.95,
+  num_resamples: int = 10_000,
+  seed: int = 0,
+) -> Interval:
+  """Percentile bootstrap of a mean over seeds and over questions.
+
+  Both are drawn again, independently of each other (the pigeonhole bootstrap:
+  Owen, 2007), for a question that is hard is hard in every run. Resampling n
+  seeds gives (n - 1) / n of their variance, which of a few is far too little:
+  what seeds differ by from their mean is drawn sqrt(n / (n - 1)) times as
+  large.
+
+  Args:
+    values: [num_seeds, num_questions] bool or float. Of a difference, that of
+      each seed and question.
+    confidence: between 0 and 1.
+    num_resamples: how often seeds and questions are drawn.
+    seed: the same seed, the same interval.
+
+  Returns:
+    Interval; of a single seed it says nothing of what other seeds would give.
+    Its standard error is that of the resampled means, num_values that of the
+    seeds.
+
+  Raises:
+    ValueError: no value, one that is not finite, or confidence out of range.
+  """
+  values = np.asarray(values, np.float64)
+  if values.ndim != 2:
+    raise ValueError(
+      f'values has shape {values.shape}, expected [num_seeds, num_questions].'
+    )
+  _checked(values.ravel(), 'values')
+  _check_confidence(confidence)
+  num_seeds, num_questions = values.shape
+  rng = np.random.default_rng(seed)
+  widening = np.sqrt(num_seeds / (num_seeds - 1)) if num_seeds > 1 else 1.0
+  means = np.empty(num_resamples)
+  rows = max(1, _CHUNK // num_questions)
+  for start in range(0, num_resamples, rows):
+    num_rows = min(rows, num_resamples - start)
+    # [num_rows, num_questions] and [num_rows, num_seeds]: shares of each
+    questions = _drawn_shares(rng, num_rows, num_questions)
+    shares = _drawn_shares(rng, num_rows, num_seeds)
+    shares = 1 / num_seeds + widening * (shares - 1 / num_seeds)
+    by_seed = questions @ values.T
+    means[start : start + num_rows] = (by_seed * shares).sum(axis=1)
+  tail = (1 - confidence) / 2
+  # What was widened may leave the range in which a mean can lie.
+  within = np.clip(means, values.min(), values.max())
+  low, high = np.quantile(within, [tail, 1 - tail])
+  return Interval(
+    float(values.mean()),
+    float(low),
+    float(high),
+    float(means.std()),
+    num_seeds,
+  )
+
+
+def _drawn_shares(
+  rng: np.random.Generator, num_rows: int, size: int
+) -> np.ndarray:
+  """[num_rows, size]; how often each was drawn of size draws, as a share."""
+  return rng.multinomial(size, np.full(size, 1 / size), size=num_rows) / size
 
 
 def _checked(values: ArrayLike, name: str) -> np.ndarray:

@@ -50,7 +50,15 @@ class Cell(NamedTuple):
   bar: tuple[float, float, float] | None
 
 
-class _Unit(NamedTuple):
+class Unit(NamedTuple):
+  """How a metric is shown.
+
+  Attributes:
+    label: its heading, without the unit.
+    factor: what values are multiplied by: 100 for shares, which are in percent.
+    decimals: after the point.
+  """
+
   label: str
   factor: float
   decimals: int
@@ -58,6 +66,8 @@ class _Unit(NamedTuple):
 
 _LABELS = {
   'em': 'EM',
+  'exact_match': 'EM',
+  'span_exact_match': 'span EM',
   'span_em': 'span EM',
   'f1': 'F1',
   'mrr': 'MRR',
@@ -68,17 +78,19 @@ _NATS = ('retrieval_utility', 'loss')
 
 def metric_label(name: str) -> str:
   """How a metric is headed: 'R@5 (%)' for recall_at_5, 'utility (nats)'."""
-  return f'{_unit(name).label} ({"nats" if name in _NATS else "%"})'
+  unit = metric_unit(name)
+  return f'{unit.label} ({"%" if unit.factor == 100 else "nats"})'
 
 
-def _unit(name: str) -> _Unit:
+def metric_unit(name: str) -> Unit:
+  """How a metric is shown; 'zero_shot_' may stand before its name."""
+  shot = '0-shot ' if name.startswith('zero_shot_') else ''
+  name = name.removeprefix('zero_shot_')
   if name in _NATS:
-    return _Unit(_LABELS.get(name, name), 1, 2)
-  recall = re.fullmatch(r'(zero_shot_)?recall(?:_at_|@)(\d+)', name)
-  label = _LABELS.get(name, name)
-  if recall:
-    label = f'{"0-shot " if recall[1] else ""}R@{recall[2]}'
-  return _Unit(label, 100, 1)
+    return Unit(shot + _LABELS.get(name, name), 1, 2)
+  recall = re.fullmatch(r'recall(?:_at_|@)(\d+)', name)
+  label = f'R@{recall[1]}' if recall else _LABELS.get(name, name)
+  return Unit(shot + label, 100, 1)
 
 
 def metric_names(rows: Sequence[SummaryRow]) -> list[str]:
@@ -125,7 +137,7 @@ def _cell(row: SummaryRow, name: str, best: float, compared: bool) -> Cell:
   value = _interval(row, name)
   if math.isnan(value.mean):
     return Cell('—', '', '', False, None)
-  _, factor, decimals = _unit(name)
+  _, factor, decimals = metric_unit(name)
   is_share = factor == 100
   known = not (math.isnan(value.low) or math.isnan(value.high))
   low, high = (value.low, value.high) if known else (value.mean, value.mean)
@@ -205,14 +217,15 @@ def markdown_table(
     ['system', *(metric_label(name) for name in metrics)],
     ['---', *('---:' for _ in metrics)],
     *(
-      [_escape(row.system), *(_markdown_cell(cell) for cell in cells)]
+      [escape_markdown(row.system), *(_markdown_cell(cell) for cell in cells)]
       for row, cells in zip(rows, summary_cells(rows, metrics), strict=True)
     ),
   ]
   return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
+  """Text that Markdown shows as it is, inside a table."""
   return re.sub(r'([\\`*_|<>\[\]])', r'\\\1', text).replace('\n', ' ')
 
 

@@ -8,20 +8,19 @@ from typing import Any
 
 from rich.console import Console
 
-from realm_jax.almanac import write_almanac
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import load_questions
 from realm_jax.errors import UserError
 from realm_jax.eval.tables import rich_table
-from realm_jax.folders import is_whole, read_manifest, write_json
+from realm_jax.folders import write_json
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
 from realm_jax.optional import require
+from realm_jax.runs.almanac_corpus import AlmanacConfig, prepare_almanac
 from realm_jax.runs.ask import ask
 from realm_jax.runs.evaluate import evaluate
 from realm_jax.runs.finetune import FinetuneConfig, finetune
 from realm_jax.runs.ict import IctConfig, ict
-from realm_jax.runs.prepare import prepare
 from realm_jax.runs.pretrain import PretrainConfig, pretrain
 from realm_jax.runs.quickstart_report import (
   summarise,
@@ -73,14 +72,10 @@ _FINETUNE_OPTIMIZER = dataclasses.replace(
 
 
 @dataclasses.dataclass(frozen=True)
-class QuickstartConfig:
+class QuickstartConfig(AlmanacConfig):
   """Sizes that show REALM work in ten minutes on two cores.
 
   Attributes:
-    num_documents: of the almanac.
-    world_seed: of the almanac.
-    vocab_size: of the vocabulary trained on it.
-    block_len: most wordpieces of a block.
     num_eval_questions: test questions used; None for all.
     model: of all stages.
     lengths: of all stages.
@@ -89,10 +84,6 @@ class QuickstartConfig:
     finetune: question answering, with finetune_loop and finetune_optimizer.
   """
 
-  num_documents: int = 3000
-  world_seed: int = 0
-  vocab_size: int = 4000
-  block_len: int = 64
   num_eval_questions: int | None = None
   model: RealmConfig = _MODEL
   lengths: Lengths = _LENGTHS
@@ -152,31 +143,6 @@ def quickstart(
   asked = [question.question for question in questions[::100][:3]]
   ask(str(folder / 'seed0' / 'realm'), asked, console=console)
   return report
-
-
-def prepare_almanac(
-  folder: Path, config: QuickstartConfig, console: Console
-) -> Path:
-  """Writes the almanac and its corpus, where missing; returns the former."""
-  almanac = folder / 'almanac'
-  if not is_whole(almanac):
-    write_almanac(almanac, config.world_seed, config.num_documents)
-  made = read_manifest(almanac, 'almanac', 'realm-jax almanac')
-  found = made['seed'], made['counts']['documents.jsonl']
-  if found != (config.world_seed, config.num_documents):
-    raise UserError(
-      f'{almanac} has seed {found[0]} and {found[1]} documents, expected seed '
-      f'{config.world_seed} and {config.num_documents} documents. Give another '
-      'folder, or delete this one.'
-    )
-  prepare(
-    [str(almanac / 'documents.jsonl')],
-    str(folder / 'corpus'),
-    vocab_size=config.vocab_size,
-    block_len=config.block_len,
-    console=console,
-  )
-  return almanac
 
 
 def run_seed(

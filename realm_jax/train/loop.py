@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 
 from realm_jax import hosts
+from realm_jax.checks import check_at_least
 from realm_jax.errors import UserError
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.pipeline import Pipeline
@@ -29,7 +30,7 @@ class LoopConfig:
   """How long and how often.
 
   Attributes:
-    num_steps: updates in all.
+    num_steps: updates in all; 0 keeps the parameters that a stage starts from.
     log_every: steps between records in metrics.jsonl.
     checkpoint_every: steps between checkpoints.
     seed: of parameters, data order, masks and dropout.
@@ -50,11 +51,7 @@ class LoopConfig:
   retrieve_ahead: int = 0
 
   def __post_init__(self):
-    for name in ('num_steps', 'log_every', 'checkpoint_every'):
-      if getattr(self, name) < 1:
-        raise UserError(
-          f'LoopConfig.{name} is {getattr(self, name)}, expected at least 1.'
-        )
+    check_at_least(self, num_steps=0, log_every=1, checkpoint_every=1)
     if self.dropout_rng not in DROPOUT_RNGS:
       raise UserError(
         f'LoopConfig.dropout_rng is {self.dropout_rng!r}, expected one of '

@@ -120,7 +120,7 @@ class OptimizerConfig:
     _check_patterns(params, 'frozen', self.frozen)
     _check_patterns(params, 'slowed', [pattern for pattern, _ in self.slowed])
     return dataclasses.replace(
-      self, num_steps=num_steps, frozen=(*self.frozen, *frozen)
+      self, num_steps=max(num_steps, 1), frozen=(*self.frozen, *frozen)
     )
 
   @property

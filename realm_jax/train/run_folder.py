@@ -85,7 +85,8 @@ class RunFolder:
 
     Args:
       path: of the folder.
-      stage: 'ict', 'pretrain', 'finetune', 'closed_book' or 'imported'.
+      stage: 'ict', 'pretrain', 'finetune', 'closed_book', 'combined' or
+        'imported'.
       model: what is trained.
       corpus: what it is trained on.
       settings: everything else that the result depends on.
@@ -214,7 +215,7 @@ class LoadedRun:
 
     Paths, or beginnings of paths, such as 'reader' or 'reader/span_head'.
     """
-    if self.stage == 'imported':
+    if self.stage in ('imported', 'combined'):
       return tuple(self.settings['made_anew'])
     if self.stage == 'finetune':
       return ()
@@ -275,7 +276,10 @@ def load_run(path: str | Path) -> LoadedRun:
   """
   path = Path(path)
   manifest = read_manifest(
-    path, 'run', 'realm-jax ict, pretrain, finetune or import', verify=True
+    path,
+    'run',
+    'realm-jax ict, pretrain, finetune, combine or import',
+    verify=True,
   )
   config = json.loads((path / CONFIG_FILE).read_text(encoding='utf-8'))
   model_config = model_of(config)

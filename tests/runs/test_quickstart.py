@@ -2,19 +2,16 @@ import pytest
 import tiny
 
 from realm_jax.errors import UserError
-from realm_jax.runs.quickstart import (
-  QuickstartConfig,
-  prepare_almanac,
-  quickstart,
-)
+from realm_jax.runs.almanac_corpus import AlmanacConfig, prepare_almanac
+from realm_jax.runs.quickstart import quickstart
 from realm_jax.runs.quickstart_report import summarise
 
 
 def test_another_almanac_is_not_taken_for_the_one_wanted(tmp_path):
-  config = QuickstartConfig(num_documents=120, vocab_size=600)
+  config = AlmanacConfig(num_documents=120, vocab_size=600)
   prepare_almanac(tmp_path, config, tiny.quiet())
   prepare_almanac(tmp_path, config, tiny.quiet())
-  other = QuickstartConfig(num_documents=180, vocab_size=600)
+  other = AlmanacConfig(num_documents=180, vocab_size=600)
   with pytest.raises(UserError, match='120 documents, expected seed 0 and 180'):
     prepare_almanac(tmp_path, other, tiny.quiet())
 

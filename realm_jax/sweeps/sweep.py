@@ -1,0 +1,283 @@
+"""Ablations: every cell with every seed, one table."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from realm_jax.errors import UserError
+from realm_jax.eval.tables import rich_table
+from realm_jax.folders import make_folder, read_json, write_json
+from realm_jax.optional import require
+from realm_jax.settings import as_json, differences
+from realm_jax.sweeps.cells import SweepConfig, cells_of
+from realm_jax.sweeps.cost import planned_seconds
+from realm_jax.sweeps.jobs import (
+  Failure,
+  Job,
+  Processes,
+  jobs_of,
+  own_command,
+  run_here,
+  run_jobs,
+)
+from realm_jax.sweeps.report import write_results
+from realm_jax.sweeps.results import Row, collect, measured_with
+from realm_jax.sweeps.stages import CellRun, Sources, plan_cell, sweep_config
+from realm_jax.sweeps.tables import summary_rows
+
+_CONFIG = 'sweep.json'
+
+
+def sweep(
+  out: str,
+  gin: Sequence[str],
+  settings: Sequence[str] = (),
+  *,
+  corpus: str | None = None,
+  questions: str | None = None,
+  test_questions: str | None = None,
+  probe_questions: str | None = None,
+  bert: str | None = None,
+  jobs: int = 1,
+  launcher: str | None = None,
+  only: str | None = None,
+  dry_run: bool = False,
+  accelerator: str | None = None,
+  console: Console | None = None,
+) -> list[Row]:
+  """Runs all cells with all seeds, and writes one table of them.
+
+  Stages that cells share are run once. Stopped and started again it goes on; a
+  stage that fails leaves out the cells that need it, and no others.
+
+  Args:
+    out: the sweep's folder: stages/, table.md, .csv, .tex, plots/, report.html.
+    gin: files that describe the sweep and its runs: see cells.SweepConfig.
+    settings: 'NAME=VALUE', for all cells; what a cell sets stands over them.
+    corpus: folder of a prepared corpus; with questions and test_questions, or
+      none of the three for the almanac.
+    questions: file of training questions.
+    test_questions: file of questions that are measured on.
+    probe_questions: file of questions for pretrain's recall curve.
+    bert: weights that ict starts from.
+    jobs: stages, or cells, run at a time, each in a process of its own; 1 runs
+      them here.
+    launcher: command that runs a job elsewhere: see jobs.Processes.
+    only: name of a job: run it, and nothing else.
+    dry_run: print cells, stages and what they cost; run nothing.
+    accelerator: what dry_run reckons with: see realm-jax plan.
+    console: where to print; None for the terminal.
+
+  Returns:
+    The rows of the table; none of `only` and `dry_run`.
+
+  Raises:
+    FileNotFoundError: a file or folder is missing.
+    UserError: the sweep is described wrongly, out is another sweep's, or a
+      stage has failed; then the table is written of what is there.
+  """
+  console = console or Console()
+  if jobs < 1:
+    raise UserError(f'jobs is {jobs}, expected at least 1.')
+  require('jinja2', 'report')  # known now rather than after the training
+  sources = Sources(corpus, questions, test_questions, probe_questions, bert)
+  sources.check()
+  config = sweep_config(gin, settings)
+  runs = [
+    plan_cell(cell, seed, gin, settings, sources)
+    for cell in cells_of(config)
+    for seed in config.seeds
+  ]
+  todo = jobs_of(runs)
+  if dry_run:
+    _show_plan(runs, todo, accelerator, console)
+    return []
+  folder = make_folder(out)
+  _check_folder(folder, config, runs)
+  if only is not None:
+    run_here(_named(todo, only), folder)
+    return []
+  arguments = _command_line(out, gin, settings, sources)
+  failed = _run(todo, folder, jobs, launcher, arguments, console)
+  rows = collect(runs, config, folder)
+  write_results(
+    folder, rows, runs, config, measured_with(), _described(config, runs)
+  )
+  console.print(rich_table(summary_rows(rows, config), title=config.title))
+  console.print(f'Tables, plots and report: {out}', markup=False)
+  if failed:
+    raise UserError(_failures(failed, runs, todo))
+  return rows
+
+
+def _described(config: SweepConfig, runs: Sequence[CellRun]) -> dict[str, Any]:
+  """The sweep as sweep.json holds it: also which stages each cell is of."""
+  return as_json(
+    {
+      'sweep': dataclasses.asdict(config),
+      'cells': {run.name: [stage.name for stage in run.stages] for run in runs},
+    }
+  )
+
+
+def _check_folder(
+  folder: Path, config: SweepConfig, runs: Sequence[CellRun]
+) -> None:
+  """Keeps what the sweep is; refuses the folder of something else.
+
+  Further cells, seeds and metrics are welcome; a cell that is there already
+  must be of the same stages.
+  """
+  path = folder / _CONFIG
+  now = _described(config, runs)
+  if path.is_file():
+    before = read_json(path)
+    lines = [
+      where
+      for where, old, new in differences(before['cells'], now['cells'])
+      if old is not None and new is not None
+    ]
+    if lines:
+      raise UserError(
+        f'{folder} holds a sweep whose cells {", ".join(lines[:3])} are of '
+        'other settings. Choose another --out, or delete the folder.'
+      )
+  elif any(folder.iterdir()):
+    raise UserError(
+      f'{folder} holds something else than a sweep. Give an empty or a new '
+      'folder.'
+    )
+  write_json(path, now)
+
+
+def _named(jobs: Sequence[Job], name: str) -> Job:
+  for job in jobs:
+    if job.name == name:
+      return job
+  raise UserError(
+    f'There is no job {name!r} in this sweep. --dry-run shows them all.'
+  )
+
+
+def _command_line(
+  out: str, gin: Sequence[str], settings: Sequence[str], sources: Sources
+) -> list[str]:
+  """The arguments of this sweep, for other processes."""
+  arguments = ['--out', out]
+  for path in gin:
+    arguments += ['--gin', path]
+  for setting in settings:
+    arguments += ['--set', setting]
+  for name, value in sources._asdict().items():
+    if value is not None:
+      arguments += [f'--{name.replace("_", "-")}', value]
+  return arguments
+
+
+def _run(
+  todo: Sequence[Job],
+  folder: Path,
+  num_workers: int,
+  launcher: str | None,
+  arguments: Sequence[str],
+  console: Console,
+) -> dict[str, Failure]:
+  """Runs the jobs; returns those that failed."""
+  number = 0
+
+  def tell(job: Job, failure: Failure | None) -> None:
+    nonlocal number
+    number += 1
+    outcome = 'done' if failure is None else f'[red]{escape(failure.message)}'
+    console.print(f'[dim]{number}/{len(todo)}[/dim] {job.name}: {outcome}')
+
+  logs = folder / 'failed'
+  if num_workers == 1 and launcher is None:
+    return run_jobs(todo, lambda job: run_here(job, folder), 1, logs, tell)
+  processes = Processes(own_command(arguments), launcher)
+  try:
+    return run_jobs(todo, processes, num_workers, logs, tell)
+  finally:
+    processes.stop()
+
+
+def _failures(
+  failed: dict[str, Failure], runs: Sequence[CellRun], todo: Sequence[Job]
+) -> str:
+  """Which cells lack something, and where the reason stands."""
+  missing = {
+    stage.name for job in todo if job.name in failed for stage in job.stages
+  }
+  cells = [
+    run.name
+    for run in runs
+    if any(stage.name in missing for stage in run.stages)
+  ]
+  logs = [f'  {f.log}: {f.message}' for f in failed.values() if f.log]
+  return (
+    f'{len(cells)} of {len(runs)} cells and seeds are not done: '
+    f'{", ".join(cells[:6])}{", ..." if len(cells) > 6 else ""}.\n'
+    + '\n'.join(logs)
+    + '\nThe table has the others. Run the same command again to try anew.'
+  )
+
+
+def _show_plan(
+  runs: Sequence[CellRun],
+  todo: Sequence[Job],
+  accelerator: str | None,
+  console: Console,
+) -> None:
+  """Prints the cells, what they share, and the cost of pre-training."""
+  cells = Table(title=f'{len({r.cell.name for r in runs})} cells')
+  for head in ('cell', 'settings'):
+    cells.add_column(head, overflow='fold')
+  for cell in {run.cell.name: run.cell for run in runs}.values():
+    cells.add_row(escape(cell.name), escape('\n'.join(cell.settings)))
+  console.print(cells)
+  users = {
+    stage.name: [r.name for r in runs if stage in r.stages]
+    for run in runs
+    for stage in run.stages
+  }
+  table = Table(title=f'{len(todo)} jobs, each stage once')
+  for head in ('job', 'stages', 'of cells', 'pre-training'):
+    table.add_column(head, overflow='fold')
+  costs: dict[str, float] = {}
+  for job in todo:
+    for stage in job.stages:
+      seconds = planned_seconds(stage, accelerator)
+      if seconds is not None:
+        costs[job.name] = costs.get(job.name, 0.0) + seconds
+    table.add_row(
+      job.name,
+      ', '.join(stage.kind for stage in job.stages),
+      str(max(len(users[stage.name]) for stage in job.stages)),
+      _duration(costs[job.name]) if job.name in costs else '',
+    )
+  console.print(table)
+  kinds = {s.name: s.kind for r in runs for s in r.stages}
+  counts = ', '.join(
+    f'{list(kinds.values()).count(kind)} {kind}'
+    for kind in dict.fromkeys(kinds.values())
+  )
+  console.print(
+    f'Stages: {counts}; unshared they would be '
+    f'{sum(len(run.stages) for run in runs)}. Pre-training takes about '
+    f'{_duration(sum(costs.values()))} in all, by realm-jax plan, one job at a '
+    'time; of the other stages there is no cost model.'
+  )
+
+
+def _duration(seconds: float) -> str:
+  """'2 h 05 min', '3 min' or '12 s'."""
+  if seconds < 60:
+    return f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  hours, rest = divmod(minutes, 60)
+  return f'{hours} h {rest:02d} min' if hours else f'{minutes} min'

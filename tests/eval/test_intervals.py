@@ -99,3 +99,51 @@ def test_confidence_is_a_share(confidence):
     intervals.bootstrap_interval([1, 2], confidence=confidence)
   with pytest.raises(ValueError, match=f'confidence is {confidence}'):
     intervals.seed_interval([1, 2], confidence=confidence)
+
+
+def test_crossed_interval_has_the_variance_of_seeds_and_of_questions():
+  """Where both are drawn: s^2 / seeds + q^2 / questions, of normal effects."""
+  rng = np.random.default_rng(3)
+  num_seeds, num_questions = 40, 300
+  effects = 0.05 * rng.normal(size=(num_seeds, 1))
+  values = effects + 0.5 * rng.normal(size=num_questions)
+  interval = intervals.crossed_interval(values, num_resamples=4000)
+  expected = np.sqrt(
+    effects.var(ddof=1) / num_seeds + values.mean(axis=0).var() / num_questions
+  )
+  assert interval.mean == pytest.approx(values.mean())
+  assert interval.standard_error == pytest.approx(expected, rel=0.05)
+  assert interval.num_values == num_seeds
+  assert interval.low == pytest.approx(
+    interval.mean - 1.96 * expected, abs=0.01
+  )
+
+
+def test_few_seeds_vary_as_much_as_they_do():
+  """Of three seeds alone: the unbiased standard error."""
+  values = np.repeat([[0.1], [0.4], [0.7]], 11, axis=1)
+  interval = intervals.crossed_interval(values)
+  expected = np.std([0.1, 0.4, 0.7], ddof=1) / np.sqrt(3)
+  assert interval.standard_error == pytest.approx(expected, rel=0.02)
+  assert 0.1 <= interval.low < interval.mean < interval.high <= 0.7
+
+
+def test_of_one_seed_the_interval_is_that_of_its_questions():
+  values = np.arange(200) < 50
+  crossed = intervals.crossed_interval(values[None])
+  alone = intervals.bootstrap_interval(values)
+  assert crossed.standard_error == pytest.approx(alone.standard_error, rel=0.05)
+  assert crossed.low == pytest.approx(alone.low, abs=0.006)
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ([1.0, 2.0], r'expected \[num_seeds, num_questions\]'),
+    ([[1.0, np.nan]], 'not finite'),
+    (np.empty((2, 0)), 'expected one value'),
+  ],
+)
+def test_what_is_no_table_of_seeds_and_questions_is_refused(values, message):
+  with pytest.raises(ValueError, match=message):
+    intervals.crossed_interval(values)

@@ -56,7 +56,7 @@ _STYLES = (
   ((5, 1.5, 1.2, 1.5), 'D'),
   ((2.4, 1.2), 'v'),
   ((7, 2), 'X'),
-  ((1, 0), 'P'),
+  ((2, 3), 'P'),
   ((3, 1, 1, 1, 1, 1), '>'),
 )
 # More points than this are averaged: a line cannot show them.

@@ -208,8 +208,8 @@ class Processes:
         raise UserError(f'--launcher {launcher!r}: {error}.') from error
       if not any('{cell}' in word for word in self._launcher):
         raise UserError(
-          f'--launcher is {launcher!r}, expected a command with {{cell}} in it, '
-          "like 'srun realm-jax sweep --gin FILE --out OUT --only {cell}'."
+          f'--launcher is {launcher!r}, expected a command with {{cell}} in '
+          "it: 'srun realm-jax sweep --gin FILE --out OUT --only {cell}'."
         )
 
   def __call__(self, job: Job) -> None:

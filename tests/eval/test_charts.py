@@ -87,7 +87,7 @@ def test_drawing_is_deterministic():
 def test_long_curves_are_averaged_not_sampled():
   values = np.tile([0.0, 1.0], 5000)
   values[0] = np.inf
-  steps, means = charts._thinned(_curve('a', values))
+  steps, means = charts._thinned(np.arange(len(values)), values)
   assert len(steps) == len(means) <= 200
   np.testing.assert_allclose(means, 0.5, atol=0.02)
   np.testing.assert_allclose(np.diff(steps), 10_000 / len(steps))
@@ -102,3 +102,37 @@ def test_missing_matplotlib_names_the_extra(monkeypatch):
   monkeypatch.setitem(sys.modules, 'matplotlib', None)
   with pytest.raises(ImportError, match=r'realm_jax\[report\]'):
     charts.draw_chart([_curve('a', [1.0])], {'a': 0})
+
+
+def test_a_band_is_of_the_steps_that_all_runs_recorded():
+  cells = {
+    'a': [
+      [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': 2.0}],
+      [{'step': 2, 'loss': 4.0}, {'step': 3, 'loss': 9.0}],
+    ],
+    'b': [[{'step': 1, 'loss': 5.0}]],
+    'c': [[{'step': 1}]],
+    'd': [[{'step': 1, 'loss': 1.0}], [{'step': 2, 'loss': 1.0}]],
+  }
+  two, one = charts.bands_from_records(cells, ['loss', 'accuracy'])
+  assert (two.run, two.steps, list(two.values)) == ('a', [2], [3.0])
+  assert [list(line) for line in two.band] == [[2.0], [4.0]]
+  assert (one.run, one.steps, one.band) == ('b', [1], ())
+
+
+def test_a_chart_is_saved_with_its_band_the_same_each_time(tmp_path):
+  steps, values = [0, 1, 2], [1.0, 2.0, 1.5]
+  bands = ([0.5, 1.0, 1.0], [1.5, 3.0, 2.0])
+  curves = [
+    Curve('loss', 'with <b>', steps, values, bands),
+    Curve('loss', 'without', steps, values),
+  ]
+  for name in ('one', 'two'):
+    charts.save_chart(curves, {'with <b>': 0, 'without': 1}, tmp_path / name)
+  svg = (tmp_path / 'one.svg').read_text(encoding='utf-8')
+  assert svg == (tmp_path / 'two.svg').read_text(encoding='utf-8')
+  assert 'fill-opacity: 0.15' in svg
+  assert 'with &lt;b&gt;' in svg
+  assert (tmp_path / 'one.png').read_bytes()[:4] == b'\x89PNG'
+  page = charts.draw_chart(curves, {'with <b>': 0, 'without': 1})
+  assert 'var(--series-1); fill-opacity: 0.15' in page

@@ -70,7 +70,7 @@ _LABELS = {
   'span_exact_match': 'span EM',
   'span_em': 'span EM',
   'f1': 'F1',
-  'mrr': 'MRR',
+  'mean_reciprocal_rank': 'MRR',
   'retrieval_utility': 'utility',
 }
 _NATS = ('retrieval_utility', 'loss')

@@ -15,6 +15,7 @@ from realm_jax.sweeps.tables import (
   comma_separated,
   latex,
   markdown,
+  report_notes,
   summary_rows,
 )
 from realm_jax.train.reporting import read_metrics
@@ -56,7 +57,7 @@ def write_results(
     config.title,
     summary_rows(rows, config),
     [curve for _, curves, _ in groups for curve in curves],
-    notes=markdown(rows, config, made_with).split('\n\n')[1:],
+    notes=report_notes(rows, config, made_with),
     config=settings,
   )
 

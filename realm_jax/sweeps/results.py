@@ -61,7 +61,7 @@ class Row(NamedTuple):
 
 
 # seed -> question rows and their values
-_BySeed = Mapping[int, tuple[np.ndarray, np.ndarray]]
+BySeed = Mapping[int, tuple[np.ndarray, np.ndarray]]
 
 
 class _Measured(NamedTuple):
@@ -125,7 +125,7 @@ def _row(
 ) -> Row:
   own, other = measured[name], measured[reference]
   figures = {
-    metric: _figure(
+    metric: figure_of(
       own.values[metric],
       other.values.get(metric, {}) if name != reference else None,
     )
@@ -141,7 +141,13 @@ def _row(
   )
 
 
-def _figure(own: _BySeed, other: _BySeed | None) -> Figure:
+def figure_of(own: BySeed, other: BySeed | None) -> Figure:
+  """A metric of one system.
+
+  Args:
+    own: seed -> the questions that have the metric, and their values.
+    other: of the system that it is compared with; None for no comparison.
+  """
   by_seed = {seed: float(v.mean()) for seed, (_, v) in sorted(own.items())}
   means = list(by_seed.values())
   return Figure(
@@ -152,7 +158,7 @@ def _figure(own: _BySeed, other: _BySeed | None) -> Figure:
   )
 
 
-def _difference(own: _BySeed, other: _BySeed) -> Interval | None:
+def _difference(own: BySeed, other: BySeed) -> Interval | None:
   """Seed by seed and question by question; None where there is no pair."""
   seeds = sorted(own.keys() & other.keys())
   if not seeds:

@@ -117,6 +117,21 @@ def _notes(rows: Sequence[Row], config: SweepConfig) -> str:
   return text
 
 
+def report_notes(
+  rows: Sequence[Row], config: SweepConfig, made_with: Mapping[str, str]
+) -> list[str]:
+  """What the report says below its table: see summary_rows."""
+  seeds = ', '.join(map(str, config.seeds))
+  reference = config.reference or rows[0].cell
+  return [
+    f'Means over the seeds ({seeds}) with the 95 % interval, bootstrapped over '
+    f'seeds and questions; below them the differences to {reference}, paired '
+    'by seed and question. 0-shot: before fine-tuning. Bands in the curves are '
+    'from the least to the greatest of the seeds.',
+    _provenance(rows, made_with),
+  ]
+
+
 def _provenance(rows: Sequence[Row], made_with: Mapping[str, str]) -> str:
   """Hashes that all rows share once, the others by row; versions."""
   shared, differing = {}, []

@@ -66,6 +66,25 @@ def make_folder(path: str | Path) -> Path:
   return path
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+  """Waits for whoever holds a lock, and holds it.
+
+  The system gives it up when a process ends, however that happens.
+
+  Args:
+    path: a file, which is made and stays.
+  """
+  try:
+    import fcntl
+  except ImportError:  # Windows: not guarded
+    yield
+    return
+  with open(path, 'w', encoding='utf-8') as stream:
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    yield
+
+
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON so that a reader sees the old file or the new one, whole."""
   with _replacing(path) as stream:

@@ -5,10 +5,12 @@
     --dense FOLDER
 
 FOLDER holds a sentence encoder, such as MiniLM. What the quickstart has
-measured already is taken as it is.
+measured already is taken as it is; fine-tuning with the retriever left as it
+comes from pre-training is done here.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from rich.console import Console
 
 from realm_jax.eval.predictions import read_predictions, values_of
 from realm_jax.runs.evaluate import evaluate
+from realm_jax.runs.finetune import finetune
+from realm_jax.runs.quickstart import QuickstartConfig
 from realm_jax.sweeps.cells import SweepConfig
 from realm_jax.sweeps.results import Row, figure_of, measured_with
 from realm_jax.sweeps.tables import markdown
@@ -38,6 +42,7 @@ def systems(dense: str | None) -> dict[str, tuple[str, str]]:
   found = {
     'realm': ('realm', 'retriever'),
     'ict_only': ('ict_only', 'retriever'),
+    'frozen_retriever': ('frozen_retriever', 'retriever'),
     'bm25_reader': ('realm', 'bm25'),
     'random_reader': ('realm', 'random'),
     'gold_document': ('realm', 'gold'),
@@ -48,12 +53,34 @@ def systems(dense: str | None) -> dict[str, tuple[str, str]]:
   return found
 
 
+def freeze_retriever(quickstart: Path, seed: Path) -> None:
+  """Fine-tunes the reader of a pre-trained run alone."""
+  config = QuickstartConfig()
+  optimizer = config.finetune_optimizer
+  finetune(
+    str(quickstart / 'corpus'),
+    str(seed / 'frozen_retriever'),
+    str(seed / 'pretrain'),
+    str(quickstart / 'almanac' / 'questions.train.jsonl'),
+    config=config.finetune,
+    lengths=config.lengths,
+    loop=dataclasses.replace(config.finetune_loop, seed=seed_of(seed)),
+    optimizer=dataclasses.replace(optimizer, frozen=('embedder/',)),
+  )
+
+
+def seed_of(folder: Path) -> int:
+  return int(folder.name.removeprefix('seed'))
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--quickstart', type=Path, required=True)
   parser.add_argument('--dense')
   args = parser.parse_args()
   seeds = sorted(args.quickstart.glob('seed[0-9]*'))
+  for seed in seeds:
+    freeze_retriever(args.quickstart, seed)
   values: dict[str, dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]] = {}
   for name, (run, ranker) in systems(args.dense).items():
     for seed in seeds:
@@ -67,7 +94,7 @@ def main() -> None:
       )
       for metric, found in values_of(read_predictions(out)).items():
         by_seed = values.setdefault(name, {}).setdefault(metric, {})
-        by_seed[int(seed.name.removeprefix('seed'))] = found
+        by_seed[seed_of(seed)] = found
   rows = [
     Row(
       name,

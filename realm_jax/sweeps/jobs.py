@@ -1,6 +1,9 @@
 """Jobs of a sweep: which stages run together, where, and what came of them."""
 
+import contextlib
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -104,6 +107,7 @@ def run_jobs(
   num_workers: int,
   logs: Path,
   tell: Callable[[Job, Failure | None], None],
+  stop: Callable[[], None] = lambda: None,
 ) -> dict[str, Failure]:
   """Runs jobs, each once those it needs are done.
 
@@ -116,6 +120,7 @@ def run_jobs(
     logs: folder for what failed jobs have printed; a job that is done now has
       no log there any more.
     tell: called after each job.
+    stop: ends what start has running, when this is interrupted.
 
   Returns:
     Job name -> why it was not done.
@@ -133,26 +138,53 @@ def run_jobs(
     for job in jobs:
       finish(job, _blocked(job, failed) or _attempt(job, start, logs))
     return failed
+  with ThreadPoolExecutor(num_workers) as pool:
+    try:
+      _run_in(pool, num_workers, jobs, start, logs, failed, finish)
+    except BaseException:
+      stop()  # the pool waits for what is running
+      raise
+  return failed
+
+
+def _run_in(
+  pool: ThreadPoolExecutor,
+  num_workers: int,
+  jobs: Sequence[Job],
+  start: Start,
+  logs: Path,
+  failed: dict[str, Failure],
+  finish: Callable[[Job, Failure | None], None],
+) -> None:
+  """Runs jobs in a pool; see run_jobs.
+
+  Args:
+    pool: of num_workers threads.
+    num_workers: never are more jobs given to the pool.
+    jobs: as run_jobs has them.
+    start: as run_jobs has it.
+    logs: as run_jobs has it.
+    failed: job name -> why it was not done; `finish` adds to it.
+    finish: called in this thread when a job has ended or cannot start.
+  """
   waiting, done = list(jobs), set[str]()
   running: dict[Future, Job] = {}
-  with ThreadPoolExecutor(num_workers) as pool:
-    while waiting or running:
-      for job in list(waiting):
-        blocked = _blocked(job, failed)
-        if blocked:
-          waiting.remove(job)
-          finish(job, blocked)
-        elif job.needs <= done and len(running) < num_workers:
-          waiting.remove(job)
-          running[pool.submit(_attempt, job, start, logs)] = job
-      if not running:
-        continue
-      for future in wait(running, return_when=FIRST_COMPLETED).done:
-        job = running.pop(future)
-        finish(job, future.result())
-        if job.name not in failed:
-          done.add(job.name)
-  return failed
+  while waiting or running:
+    for job in list(waiting):
+      blocked = _blocked(job, failed)
+      if blocked:
+        waiting.remove(job)
+        finish(job, blocked)
+      elif job.needs <= done and len(running) < num_workers:
+        waiting.remove(job)
+        running[pool.submit(_attempt, job, start, logs)] = job
+    if not running:
+      continue
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+      job = running.pop(future)
+      finish(job, future.result())
+      if job.name not in failed:
+        done.add(job.name)
 
 
 def _blocked(job: Job, failed: dict[str, Failure]) -> Failure | None:
@@ -229,6 +261,8 @@ class Processes:
       stderr=subprocess.STDOUT,
       text=True,
       errors='replace',
+      # A group of its own, so that what it starts can be stopped with it.
+      start_new_session=True,
     )
     with self._lock:
       self._running.add(process)
@@ -245,7 +279,8 @@ class Processes:
     """Asks what is running to save and end."""
     with self._lock:
       for process in self._running:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+          os.killpg(process.pid, signal.SIGTERM)
 
 
 def own_command(arguments: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from realm_jax.config import bound_arguments
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import UserError
-from realm_jax.folders import file_checksum
+from realm_jax.folders import file_checksum, locked, make_folder
 from realm_jax.runs.almanac_corpus import AlmanacConfig, prepare_almanac
 from realm_jax.runs.combine import combine
 from realm_jax.runs.evaluate import evaluate
@@ -97,7 +97,12 @@ class Stage:
     return sweep / 'stages' / self.name
 
   def run(self, sweep: Path) -> None:
-    """Makes the folder, or what of it is missing."""
+    """Makes the folder, or what of it is missing; one process at a time."""
+    locks = make_folder(sweep / 'locks')
+    with locked(locks / self.name):
+      self._run(sweep)
+
+  def _run(self, sweep: Path) -> None:
     folder = self.folder(sweep)
     if self.kind == 'almanac':
       prepare_almanac(folder, self.arguments['config'], Console(quiet=True))

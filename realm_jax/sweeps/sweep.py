@@ -1,7 +1,10 @@
 """Ablations: every cell with every seed, one table."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +87,6 @@ def sweep(
   console = console or Console()
   if jobs < 1:
     raise UserError(f'jobs is {jobs}, expected at least 1.')
-  require('jinja2', 'report')  # known now rather than after the training
   sources = Sources(corpus, questions, test_questions, probe_questions, bert)
   sources.check()
   config = sweep_config(gin, settings)
@@ -102,6 +104,9 @@ def sweep(
   if only is not None:
     run_here(_named(todo, only), folder)
     return []
+  # Known now rather than after the training.
+  for module in ('jinja2', 'matplotlib'):
+    require(module, 'report')
   arguments = _command_line(out, gin, settings, sources)
   failed = _run(todo, folder, jobs, launcher, arguments, console)
   rows = collect(runs, config, folder)
@@ -200,10 +205,26 @@ def _run(
   if num_workers == 1 and launcher is None:
     return run_jobs(todo, lambda job: run_here(job, folder), 1, logs, tell)
   processes = Processes(own_command(arguments), launcher)
+  with _terminated_as_interrupted():
+    return run_jobs(todo, processes, num_workers, logs, tell, processes.stop)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+  """SIGTERM raises KeyboardInterrupt, so that processes are not left behind."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+
+  def interrupt(number: int, frame: Any) -> None:
+    del number, frame
+    raise KeyboardInterrupt('Stopped; run again to go on.')
+
+  previous = signal.signal(signal.SIGTERM, interrupt)
   try:
-    return run_jobs(todo, processes, num_workers, logs, tell)
+    yield
   finally:
-    processes.stop()
+    signal.signal(signal.SIGTERM, previous)
 
 
 def _failures(

@@ -72,7 +72,8 @@ def markdown(
       line += _texts(row.figures.get(metric), metric)
     lines.append(line)
   table = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
-  return f'{table}\n{_notes(rows, config)}\n\n{_provenance(rows, made_with)}'
+  provenance = _provenance(rows, made_with, escape_markdown)
+  return f'{table}\n{_notes(rows, config)}\n\n{provenance}'
 
 
 def _texts(figure: Figure | None, metric: str) -> list[str]:
@@ -132,26 +133,25 @@ def report_notes(
   ]
 
 
-def _provenance(rows: Sequence[Row], made_with: Mapping[str, str]) -> str:
+def _provenance(
+  rows: Sequence[Row],
+  made_with: Mapping[str, str],
+  escape: Callable[[str], str] = str,
+) -> str:
   """Hashes that all rows share once, the others by row; versions."""
   shared, differing = {}, []
+  measured = [row for row in rows if row.fingerprints]
   for name in ('corpus', 'questions', 'index'):
-    values = {row.fingerprints[name] for row in rows if row.fingerprints}
+    values = {row.fingerprints[name] for row in measured}
     if len(values) == 1:
       shared[name] = values.pop()
     elif values:
       by_row = ', '.join(
-        f'{escape_markdown(row.cell)} {row.fingerprints[name]}'
-        for row in rows
-        if row.fingerprints
+        f'{escape(row.cell)} {row.fingerprints[name]}' for row in measured
       )
       differing.append(f'{name.capitalize()}: {by_row}.')
-  same = ', '.join(f'{name} {value}' for name, value in shared.items())
-  versions = ', '.join(f'{name} {value}' for name, value in made_with.items())
-  lines = [
-    f'Made with {same}, {versions}.' if same else f'Made with {versions}.'
-  ]
-  return '\n'.join([*lines, *differing]) + '\n'
+  same = ', '.join(f'{k} {v}' for k, v in {**shared, **made_with}.items())
+  return '\n'.join([f'Made with {same}.', *differing]) + '\n'
 
 
 def comma_separated(rows: Sequence[Row], config: SweepConfig) -> str:

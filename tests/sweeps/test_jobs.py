@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -124,3 +125,28 @@ def test_a_launcher_is_given_the_name_of_the_job(tmp_path):
 def test_a_launcher_that_names_no_job_is_refused(launcher, message):
   with pytest.raises(UserError, match=message):
     Processes([], launcher)
+
+
+def test_what_runs_is_stopped_when_the_sweep_is_interrupted(tmp_path):
+  job = Job('a', (), frozenset())
+  processes = Processes(['sh', '-c', 'sleep 600'], None)
+
+  def tell(job, failure):
+    del failure
+    assert job.name == 'b'
+    raise KeyboardInterrupt
+
+  def start(job):
+    if job.name == 'a':
+      return processes(job)
+    while not processes._running:
+      time.sleep(0.01)
+    return None
+
+  began = time.monotonic()
+  with pytest.raises(KeyboardInterrupt):
+    run_jobs(
+      [job, Job('b', (), frozenset())], start, 2, tmp_path, tell, processes.stop
+    )
+  assert time.monotonic() - began < 60
+  assert not processes._running

@@ -1,10 +1,12 @@
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from realm_jax.errors import UserError
 from realm_jax.sweeps.cells import Cell, SweepConfig, cells_of
-from realm_jax.sweeps.stages import Sources, plan_cell, sweep_config
+from realm_jax.sweeps.stages import Sources, Stage, plan_cell, sweep_config
 
 GIN = [Path(__file__).parent / 'tiny.gin']
 ALMANAC = Sources()
@@ -143,3 +145,24 @@ def test_the_sweeps_that_come_along_can_be_planned(path):
   text = path.read_text(encoding='utf-8')
   for word in ('realm-jax sweep', 'two idle cores', 'GPU', 'paper'):
     assert word in text
+
+
+def test_a_stage_is_made_by_one_process_at_a_time(tmp_path, monkeypatch):
+  inside, most = [], []
+
+  def make(self, sweep):
+    inside.append(self.name)
+    most.append(len(inside))
+    time.sleep(0.05)
+    inside.pop()
+
+  monkeypatch.setattr(Stage, '_run', make)
+  stage = Stage('ict', {})
+  threads = [
+    threading.Thread(target=stage.run, args=(tmp_path,)) for _ in range(4)
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert most == [1, 1, 1, 1]

@@ -3,7 +3,8 @@
 #
 #   make quickstart         REALM end to end, small, on the embedded corpus
 #   make quickstart-seeds   the same with three seeds and intervals
-#   make test               every test; installs TensorFlow, seqio, spaCy, ScaNN
+#   make test           what CI runs; installs TensorFlow, seqio, spaCy, ScaNN
+#   make test-long      the rest: kills by the dozen, stages on two processes
 #   make test-fast          the tests that need none of them and are quick
 #   make lint               ruff and mypy
 #   make constraints        pin anew what `make test` installs
@@ -36,7 +37,7 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet \
 # tests.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart quickstart-seeds test test-fast lint constraints clean
+.PHONY: quickstart quickstart-seeds test test-long test-fast lint constraints clean
 
 quickstart: $(VENV)/.core
 	$(VENV)/bin/realm-jax quickstart $(QUICKSTART_ARGS)
@@ -45,10 +46,13 @@ quickstart-seeds: $(VENV)/.core
 	$(VENV)/bin/realm-jax quickstart --seeds 3 $(QUICKSTART_ARGS)
 
 test: $(VENV)/.adapters
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -m 'not long' $(PYTEST_ARGS)
+
+test-long: $(VENV)/.adapters
+	$(VENV)/bin/python -m pytest -m long $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.core
-	$(VENV)/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -m 'not slow and not long' $(PYTEST_ARGS)
 
 lint: $(VENV)/.core
 	$(VENV)/bin/ruff check

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / 'experiments' / 'kills' / 'run.py'
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_killed_at_random_moments_end_as_if_they_were_not(tmp_path):
   finished = subprocess.run(
     [sys.executable, str(SCRIPT), '--out', str(tmp_path), '--num-kills', '5'],

@@ -142,7 +142,7 @@ def assert_same_run(actual, expected):
       assert one[name] == other[name]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_two_asked_to_stop_in_one_is_gone_on_with_by_one(
   tmp_path, on_hosts, tiny_corpus, tiny_start, tiny_questions, tiny_pretrained
 ):
@@ -167,7 +167,7 @@ class Killed(BaseException):
   pass
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_one_killed_is_gone_on_with_by_two(
   tmp_path,
   monkeypatch,
@@ -199,7 +199,7 @@ def test_a_run_of_one_killed_is_gone_on_with_by_two(
   assert load_run(tmp_path / 'run').num_steps == 11
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_other_stages_run_on_two_processes(
   tmp_path, on_hosts, tiny_corpus, tiny_start, tiny_questions
 ):

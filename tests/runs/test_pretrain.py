@@ -125,7 +125,7 @@ def test_a_killed_run_ends_as_one_never_killed(
   assert_same_run(resume(), tiny_pretrained)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_at_its_worst_moments_ends_as_one_never_killed(
   stop, resume, tiny_pretrained
 ):

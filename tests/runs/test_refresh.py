@@ -97,7 +97,7 @@ def test_a_batch_ahead_is_retrieved_with_parameters_of_one_step_before(
   [
     'rolling(pass_every=5)',
     pytest.param('synchronous(every=4)', marks=pytest.mark.slow),
-    pytest.param('off', marks=pytest.mark.slow),
+    pytest.param('off', marks=pytest.mark.long),
   ],
 )
 def test_a_killed_run_that_works_ahead_ends_as_one_never_killed(train, refresh):
@@ -124,7 +124,7 @@ def test_a_replay_ends_as_the_run_that_it_replays(train, refresh):
     train('replay', 'rolling(pass_every=3)')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_with_a_second_mesh_is_what_its_log_says(train):
   refresh = 'second_mesh(every=2)'
   train('killed', refresh, ahead=1, num_steps=30, kill_at=14)
@@ -159,7 +159,7 @@ class Builder(threading.Thread):
           continue  # deleted meanwhile
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_with_a_separate_process_is_what_its_log_says(
   train, tiny_corpus, tiny_start
 ):

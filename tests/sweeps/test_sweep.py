@@ -178,7 +178,7 @@ def test_a_dry_run_shows_cells_jobs_and_cost_and_makes_nothing(tmp_path):
     assert words in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_launched_processes_give_the_same_table(finished, tmp_path):
   out, _ = finished
   words = ' '.join(f"'{w}'" for w in arguments(tmp_path / 'out'))
@@ -193,7 +193,7 @@ def test_launched_processes_give_the_same_table(finished, tmp_path):
     assert (tmp_path / 'out' / name).read_bytes() == (out / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_ten_times_it_ends_with_the_same_table(finished, tmp_path):
   out, counts = finished
   rng = random.Random(5)

@@ -252,7 +252,7 @@ class Killed(BaseException):
   pass
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_on_two_devices_goes_on_on_four(
   tmp_path,
   monkeypatch,

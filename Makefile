@@ -3,8 +3,8 @@
 #
 #   make quickstart         REALM end to end, small, on the embedded corpus
 #   make quickstart-seeds   the same with three seeds and intervals
-#   make test           what CI runs; installs TensorFlow, seqio, spaCy, ScaNN
-#   make test-long      the rest: kills by the dozen, stages on two processes
+#   make test               what CI runs; installs TensorFlow, seqio, spaCy, ScaNN
+#   make test-long          the rest: kills by the dozen, two processes
 #   make test-fast          the tests that need none of them and are quick
 #   make lint               ruff and mypy
 #   make constraints        pin anew what `make test` installs
@@ -37,7 +37,8 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet \
 # tests.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart quickstart-seeds test test-long test-fast lint constraints clean
+.PHONY: quickstart quickstart-seeds test test-long test-fast lint constraints \
+  clean
 
 quickstart: $(VENV)/.core
 	$(VENV)/bin/realm-jax quickstart $(QUICKSTART_ARGS)

@@ -134,57 +134,59 @@ def run_jobs(
       _log(logs, job).unlink(missing_ok=True)
     tell(job, failure)
 
-  if num_workers == 1:
-    for job in jobs:
-      finish(job, _blocked(job, failed) or _attempt(job, start, logs))
-    return failed
-  with ThreadPoolExecutor(num_workers) as pool:
-    try:
-      _run_in(pool, num_workers, jobs, start, logs, failed, finish)
-    except BaseException:
-      stop()  # the pool waits for what is running
-      raise
+  try:
+    if num_workers == 1:
+      for job in jobs:
+        finish(job, _blocked(job, failed) or _attempt(job, start, logs))
+    else:
+      _run_at_once(num_workers, jobs, start, logs, failed, finish, stop)
+  except BaseException:
+    stop()
+    raise
   return failed
 
 
-def _run_in(
-  pool: ThreadPoolExecutor,
+def _run_at_once(
   num_workers: int,
   jobs: Sequence[Job],
   start: Start,
   logs: Path,
   failed: dict[str, Failure],
   finish: Callable[[Job, Failure | None], None],
+  stop: Callable[[], None],
 ) -> None:
-  """Runs jobs in a pool; see run_jobs.
+  """Runs several jobs at a time, each in a thread; see run_jobs.
 
   Args:
-    pool: of num_workers threads.
-    num_workers: never are more jobs given to the pool.
+    num_workers: how many.
     jobs: as run_jobs has them.
     start: as run_jobs has it.
     logs: as run_jobs has it.
     failed: job name -> why it was not done; `finish` adds to it.
     finish: called in this thread when a job has ended or cannot start.
+    stop: as run_jobs has it.
   """
   waiting, done = list(jobs), set[str]()
   running: dict[Future, Job] = {}
-  while waiting or running:
-    for job in list(waiting):
-      blocked = _blocked(job, failed)
-      if blocked:
-        waiting.remove(job)
-        finish(job, blocked)
-      elif job.needs <= done and len(running) < num_workers:
-        waiting.remove(job)
-        running[pool.submit(_attempt, job, start, logs)] = job
-    if not running:
-      continue
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-      job = running.pop(future)
-      finish(job, future.result())
-      if job.name not in failed:
-        done.add(job.name)
+  with ThreadPoolExecutor(num_workers) as pool:
+    try:
+      while waiting or running:
+        for job in list(waiting):
+          blocked = _blocked(job, failed)
+          if blocked:
+            waiting.remove(job)
+            finish(job, blocked)
+          elif job.needs <= done and len(running) < num_workers:
+            waiting.remove(job)
+            running[pool.submit(_attempt, job, start, logs)] = job
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+          job = running.pop(future)
+          finish(job, future.result())
+          if job.name not in failed:
+            done.add(job.name)
+    except BaseException:
+      stop()  # the pool waits for what is running
+      raise
 
 
 def _blocked(job: Job, failed: dict[str, Failure]) -> Failure | None:

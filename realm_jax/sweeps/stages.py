@@ -97,9 +97,13 @@ class Stage:
     return sweep / 'stages' / self.name
 
   def run(self, sweep: Path) -> None:
-    """Makes the folder, or what of it is missing; one process at a time."""
+    """Makes the folder, or what of it is missing; one process at a time.
+
+    Evaluations keep block embeddings with the run that they measure, and wait
+    for each other there.
+    """
     locks = make_folder(sweep / 'locks')
-    with locked(locks / self.name):
+    with locked(locks / self.inputs.get('run', self).name):
       self._run(sweep)
 
   def _run(self, sweep: Path) -> None:
@@ -215,7 +219,7 @@ def plan_cell(
   parts = of_cell.get('cell', CellConfig())
   planner = _Planner(sources, of_cell.get('almanac', AlmanacConfig()))
   needed = {parts.retriever, parts.reader}
-  made: dict[str, Stage | None] = {'ict': planner.ict(training[0])}
+  made = {'ict': planner.ict(training[0])}
   if 'realm' in needed:
     made['realm'] = planner.pretrain(training[1], made['ict'])
   if needed & {'random', 'scratch'}:
@@ -243,7 +247,7 @@ class _Planner:
     self,
     kind: str,
     arguments: Mapping[str, Any],
-    inputs: Mapping[str, Stage | None],
+    inputs: Mapping[str, Stage],
     files: Mapping[str, str],
   ) -> Stage:
     """A stage.
@@ -254,17 +258,16 @@ class _Planner:
       inputs: name -> stage.
       files: name of an argument -> field of Sources.
     """
-    there = {role: stage for role, stage in inputs.items() if stage is not None}
     if self._almanac is not None:
       paths = {name: _OF_ALMANAC[field] for name, field in files.items()}
-      return Stage(kind, arguments, {**there, 'almanac': self._almanac}, paths)
+      return Stage(kind, arguments, {**inputs, 'almanac': self._almanac}, paths)
     paths = {
       name: path
       for name, field in files.items()
       if (path := getattr(self._sources, field)) is not None
     }
     identity = {name: _identity(path) for name, path in paths.items()}
-    return Stage(kind, arguments, there, paths, identity)
+    return Stage(kind, arguments, inputs, paths, identity)
 
   def ict(self, arguments: Mapping[str, Any]) -> Stage:
     if self._sources.bert is not None:
@@ -276,7 +279,7 @@ class _Planner:
     loop = dataclasses.replace(arguments['loop'], num_steps=0)
     return self.ict({**arguments, 'loop': loop})
 
-  def pretrain(self, arguments: Mapping[str, Any], init: Stage | None) -> Stage:
+  def pretrain(self, arguments: Mapping[str, Any], init: Stage) -> Stage:
     return self._stage(
       'pretrain',
       arguments,
@@ -284,9 +287,7 @@ class _Planner:
       {'corpus': 'corpus', 'probe_questions': 'probe_questions'},
     )
 
-  def combine(self, retriever: Stage | None, reader: Stage | None) -> Stage:
-    assert retriever is not None
-    assert reader is not None
+  def combine(self, retriever: Stage, reader: Stage) -> Stage:
     if retriever.name == reader.name:
       return retriever
     # Of no corpus of its own: the runs know theirs.

@@ -218,11 +218,8 @@ def train(
       retrieve_ahead=size.retrieve_ahead,
     )
 
-  # One step with a rate of 0: the weights that everything starts from.
-  for name, num_steps, rate in (
-    ('start', 1, 0.0),
-    ('ict', size.ict_steps, 1e-4),
-  ):
+  # 'start': the weights that everything starts from.
+  for name, num_steps in (('start', 0), ('ict', size.ict_steps)):
     results.timed(
       name,
       ict,
@@ -235,7 +232,7 @@ def train(
       ),
       lengths=size.lengths,
       loop=loop(num_steps),
-      optimizer=optimizer(rate),
+      optimizer=optimizer(1e-4),
     )
     results.measure(out, name, name, 'retriever')
   results.timed(

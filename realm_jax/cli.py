@@ -328,6 +328,11 @@ COMMANDS = {
       '--test-questions': {'help': 'file of questions that are measured on'},
       '--probe-questions': {'help': 'questions for the recall curve'},
       '--bert': {'help': 'BERT weights that ict starts from'},
+      '--stages': {
+        'metavar': 'FOLDER',
+        'help': 'where stages lie, for several sweeps to share; OUT/stages if '
+        'absent',
+      },
       '--jobs': {'type': int, 'help': 'processes at a time; default 1'},
       '--launcher': {
         'metavar': 'COMMAND',

@@ -93,6 +93,11 @@ class SweepConfig:
           'final/METRIC, such as final/exact_match.'
         )
 
+  @property
+  def evaluations(self) -> set[str]:
+    """Those of EVALUATIONS that some metric is of."""
+    return {metric.partition('/')[0] for metric in self.metrics}
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:

@@ -76,14 +76,18 @@ def _ordered(jobs: Sequence[Job]) -> Iterator[Job]:
     yield job
 
 
-def run_here(job: Job, sweep: Path) -> None:
+def run_here(job: Job, stages: Path) -> None:
   """Runs a job in this process.
+
+  Args:
+    job: what to run.
+    stages: folder of all stages.
 
   Raises:
     Whatever a stage raises; what is done of it is kept.
   """
   for stage in job.stages:
-    stage.run(sweep)
+    stage.run(stages)
 
 
 class Failure(NamedTuple):

@@ -23,6 +23,7 @@ from realm_jax.train.reporting import read_metrics
 
 def write_results(
   sweep: Path,
+  stages: Path,
   rows: Sequence[Row],
   runs: Sequence[CellRun],
   config: SweepConfig,
@@ -33,6 +34,7 @@ def write_results(
 
   Args:
     sweep: the sweep's folder.
+    stages: folder of all stages.
     rows: as results.collect gives them.
     runs: all cells with all seeds.
     config: of the sweep.
@@ -48,7 +50,7 @@ def write_results(
     ('table.tex', latex(rows, config, made_with)),
   ):
     _replace(sweep / name, text)
-  groups = _plotted(_curves(sweep, runs, config))
+  groups = _plotted(_curves(stages, runs, config))
   plots = make_folder(sweep / 'plots')
   for quantity, curves, series in groups:
     save_chart(curves, series, plots / quantity.replace('/', '_'))
@@ -70,21 +72,21 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _curves(
-  sweep: Path, runs: Sequence[CellRun], config: SweepConfig
+  stages: Path, runs: Sequence[CellRun], config: SweepConfig
 ) -> list[Curve]:
   """Of the pre-training of the cells; cells that share it share a line."""
   cells: dict[tuple[str, ...], list[CellRun]] = {}
   for name in dict.fromkeys(run.cell.name for run in runs):
     own = [r for r in runs if r.cell.name == name and r.pretrained]
     if own:
-      stages = tuple(r.pretrained.name for r in own if r.pretrained)
-      cells.setdefault(stages, own)
+      shared = tuple(r.pretrained.name for r in own if r.pretrained)
+      cells.setdefault(shared, own)
   records = {
     own[0].cell.name: [
       found
       for run in own
       if run.pretrained
-      and (found := read_metrics(run.pretrained.folder(sweep)))
+      and (found := read_metrics(run.pretrained.folder(stages)))
     ]
     for own in cells.values()
   }

@@ -73,21 +73,21 @@ class _Measured(NamedTuple):
 
 
 def collect(
-  runs: Sequence[CellRun], config: SweepConfig, sweep: Path
+  runs: Sequence[CellRun], config: SweepConfig, stages: Path
 ) -> list[Row]:
   """The table, of what has been measured so far.
 
   Args:
     runs: all cells with all seeds.
     config: metrics and reference.
-    sweep: the sweep's folder.
+    stages: folder of all stages.
 
   Raises:
     UserError: two cells were measured on different questions.
   """
   names = list(dict.fromkeys(run.cell.name for run in runs))
   measured = {
-    name: _measure([r for r in runs if r.cell.name == name], sweep)
+    name: _measure([r for r in runs if r.cell.name == name], stages)
     for name in names
   }
   reference = config.reference or names[0]
@@ -101,15 +101,15 @@ def collect(
   return [_row(name, measured, reference, config.metrics) for name in names]
 
 
-def _measure(runs: Sequence[CellRun], sweep: Path) -> _Measured:
+def _measure(runs: Sequence[CellRun], stages: Path) -> _Measured:
   measured = _Measured({}, [], {})
   for run in runs:
     for evaluation, stage in run.evaluations.items():
-      folder = stage.folder(sweep)
+      folder = stage.folder(stages)
       if not (folder / 'metrics.json').is_file():
         continue
       predictions = read_predictions(folder)
-      measured.provenance.append(_provenance(stage, folder, sweep))
+      measured.provenance.append(_provenance(stage, folder, stages))
       measured.questions.setdefault(evaluation, predictions)
       for metric, values in values_of(predictions).items():
         by_seed = measured.values.setdefault(f'{evaluation}/{metric}', {})
@@ -184,11 +184,11 @@ def _matrix(by_key: Mapping[Any, Any], keys: Sequence[Any]) -> np.ndarray:
   )
 
 
-def _provenance(stage: Stage, folder: Path, sweep: Path) -> dict[str, str]:
+def _provenance(stage: Stage, folder: Path, stages: Path) -> dict[str, str]:
   """What an evaluation searched, and with which questions and settings."""
   metrics = read_json(folder / 'metrics.json')
   corpus = metrics['corpus_fingerprint']
-  run = stage.inputs['run'].folder(sweep)
+  run = stage.inputs['run'].folder(stages)
   snapshot = index_folder(run, corpus) / MANIFEST
   embeds = (
     read_json(snapshot)['params_fingerprint'] if snapshot.is_file() else ''

@@ -92,32 +92,32 @@ class Stage:
     text = json.dumps(as_json(described), sort_keys=True)
     return f'{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}'
 
-  def folder(self, sweep: Path) -> Path:
-    """Where it lies."""
-    return sweep / 'stages' / self.name
+  def folder(self, stages: Path) -> Path:
+    """Where it lies in the folder of all stages."""
+    return stages / self.name
 
-  def run(self, sweep: Path) -> None:
+  def run(self, stages: Path) -> None:
     """Makes the folder, or what of it is missing; one process at a time.
 
     Evaluations keep block embeddings with the run that they measure, and wait
     for each other there.
     """
-    locks = make_folder(sweep / 'locks')
+    locks = make_folder(stages / '.locks')
     with locked(locks / self.inputs.get('run', self).name):
-      self._run(sweep)
+      self._run(stages)
 
-  def _run(self, sweep: Path) -> None:
-    folder = self.folder(sweep)
+  def _run(self, stages: Path) -> None:
+    folder = self.folder(stages)
     if self.kind == 'almanac':
       prepare_almanac(folder, self.arguments['config'], Console(quiet=True))
       return
     paths = dict(self.files)
     for role, stage in self.inputs.items():
       if role == 'almanac':
-        source = stage.folder(sweep)
+        source = stage.folder(stages)
         paths = {name: str(source / path) for name, path in paths.items()}
       else:
-        paths[role] = str(stage.folder(sweep))
+        paths[role] = str(stage.folder(stages))
     arguments = {**self.arguments, **paths, 'out': str(folder)}
     if self.kind == 'evaluate':
       arguments['console'] = Console(quiet=True)
@@ -201,7 +201,7 @@ def plan_cell(
   Args:
     cell: what it changes.
     seed: put into every LoopConfig.
-    files: gin files.
+    files: gin files, with a SweepConfig.
     settings: those of the command line, over which the cell's stand.
     sources: what the user has.
 
@@ -212,7 +212,7 @@ def plan_cell(
     bound = bound_arguments(_bindable(), files, (*settings, *cell.settings))
   except UserError as error:
     raise UserError(f'Cell {cell.name!r}: {error}') from error
-  *training, evaluating, of_cell, _ = bound
+  *training, evaluating, of_cell, of_sweep = bound
   for arguments in training:
     loop = arguments.get('loop', LoopConfig())
     arguments['loop'] = dataclasses.replace(loop, seed=seed)
@@ -225,10 +225,19 @@ def plan_cell(
   if needed & {'random', 'scratch'}:
     made['random'] = made['scratch'] = planner.untrained(training[0])
   start = planner.combine(made[parts.retriever], made[parts.reader])
-  evaluations = {'start': planner.evaluate(evaluating, start)}
+  runs = {'start': start}
   if parts.finetune:
-    final = planner.finetune(training[2], start)
-    evaluations['final'] = planner.evaluate(evaluating, final)
+    runs['final'] = planner.finetune(training[2], start)
+  evaluations = {
+    name: planner.evaluate(evaluating, run)
+    for name, run in runs.items()
+    if name in of_sweep['sweep'].evaluations
+  }
+  if not evaluations:
+    raise UserError(
+      f'Cell {cell.name!r}: CellConfig.finetune is False, and no metric of '
+      'SweepConfig.metrics is of start/: there is nothing to measure.'
+    )
   stages = _in_order(list(evaluations.values()))
   return CellRun(cell, seed, stages, evaluations, made.get('realm'))
 

@@ -46,6 +46,7 @@ def sweep(
   test_questions: str | None = None,
   probe_questions: str | None = None,
   bert: str | None = None,
+  stages: str | None = None,
   jobs: int = 1,
   launcher: str | None = None,
   only: str | None = None,
@@ -59,7 +60,7 @@ def sweep(
   stage that fails leaves out the cells that need it, and no others.
 
   Args:
-    out: the sweep's folder: stages/, table.md, .csv, .tex, plots/, report.html.
+    out: the sweep's folder: table.md, .csv, .tex, plots/, report.html, stages/.
     gin: files that describe the sweep and its runs: see cells.SweepConfig.
     settings: 'NAME=VALUE', for all cells; what a cell sets stands over them.
     corpus: folder of a prepared corpus; with questions and test_questions, or
@@ -68,6 +69,8 @@ def sweep(
     test_questions: file of questions that are measured on.
     probe_questions: file of questions for pretrain's recall curve.
     bert: weights that ict starts from.
+    stages: folder of the stages, which several sweeps may share; None for
+      stages/ in out.
     jobs: stages, or cells, run at a time, each in a process of its own; 1 runs
       them here.
     launcher: command that runs a job elsewhere: see jobs.Processes.
@@ -101,17 +104,18 @@ def sweep(
     return []
   folder = make_folder(out)
   _check_folder(folder, config, runs)
+  made = Path(stages) if stages else folder / 'stages'
   if only is not None:
-    run_here(_named(todo, only), folder)
+    run_here(_named(todo, only), made)
     return []
   # Known now rather than after the training.
   for module in ('jinja2', 'matplotlib'):
     require(module, 'report')
-  arguments = _command_line(out, gin, settings, sources)
-  failed = _run(todo, folder, jobs, launcher, arguments, console)
-  rows = collect(runs, config, folder)
+  arguments = _command_line(out, gin, settings, sources, stages)
+  failed = _run(todo, folder, made, jobs, launcher, arguments, console)
+  rows = collect(runs, config, made)
   write_results(
-    folder, rows, runs, config, measured_with(), _described(config, runs)
+    folder, made, rows, runs, config, measured_with(), _described(config, runs)
   )
   console.print(rich_table(summary_rows(rows, config), title=config.title))
   console.print(f'Tables, plots and report: {out}', markup=False)
@@ -170,7 +174,11 @@ def _named(jobs: Sequence[Job], name: str) -> Job:
 
 
 def _command_line(
-  out: str, gin: Sequence[str], settings: Sequence[str], sources: Sources
+  out: str,
+  gin: Sequence[str],
+  settings: Sequence[str],
+  sources: Sources,
+  stages: str | None,
 ) -> list[str]:
   """The arguments of this sweep, for other processes."""
   arguments = ['--out', out]
@@ -178,7 +186,7 @@ def _command_line(
     arguments += ['--gin', path]
   for setting in settings:
     arguments += ['--set', setting]
-  for name, value in sources._asdict().items():
+  for name, value in {**sources._asdict(), 'stages': stages}.items():
     if value is not None:
       arguments += [f'--{name.replace("_", "-")}', value]
   return arguments
@@ -187,6 +195,7 @@ def _command_line(
 def _run(
   todo: Sequence[Job],
   folder: Path,
+  stages: Path,
   num_workers: int,
   launcher: str | None,
   arguments: Sequence[str],
@@ -203,7 +212,7 @@ def _run(
 
   logs = folder / 'failed'
   if num_workers == 1 and launcher is None:
-    return run_jobs(todo, lambda job: run_here(job, folder), 1, logs, tell)
+    return run_jobs(todo, lambda job: run_here(job, stages), 1, logs, tell)
   processes = Processes(own_command(arguments), launcher)
   with _terminated_as_interrupted():
     return run_jobs(todo, processes, num_workers, logs, tell, processes.stop)

@@ -45,7 +45,7 @@ def write(folder, verdicts, questions='abcd'):
   )
 
 
-def make_runs(sweep, verdicts=VERDICTS):
+def make_runs(stages_folder, verdicts=VERDICTS):
   runs = []
   for name, by_seed in verdicts.items():
     for seed in CONFIG.seeds:
@@ -59,7 +59,7 @@ def make_runs(sweep, verdicts=VERDICTS):
       )
       if seed in by_seed:
         for stage in stages.values():
-          write(stage.folder(sweep), by_seed[seed])
+          write(stage.folder(stages_folder), by_seed[seed])
   return runs
 
 

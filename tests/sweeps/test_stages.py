@@ -81,6 +81,16 @@ def test_without_finetuning_only_documents_are_found():
   run = plan('cells.CellConfig.finetune=False')
   assert run.evaluations.keys() == {'start'}
   assert 'finetune' not in names(run)
+  with pytest.raises(UserError, match='there is nothing to measure'):
+    plan(
+      'cells.CellConfig.finetune=False',
+      "cells.SweepConfig.metrics=('final/f1',)",
+    )
+
+
+def test_only_what_the_table_has_is_measured():
+  run = plan("cells.SweepConfig.metrics=('final/f1',)")
+  assert run.evaluations.keys() == {'final'}
 
 
 def test_what_a_cell_sets_stands_over_the_command_line():
@@ -150,7 +160,7 @@ def test_the_sweeps_that_come_along_can_be_planned(path):
 def test_a_stage_is_made_by_one_process_at_a_time(tmp_path, monkeypatch):
   inside, most = [], []
 
-  def make(self, sweep):
+  def make(self, stages):
     inside.append(self.name)
     most.append(len(inside))
     time.sleep(0.05)

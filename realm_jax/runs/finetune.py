@@ -441,7 +441,7 @@ class _Stage:
       return make_pretrain_step(
         model,
         transformation,
-        'token',
+        'marginal_token',
         layout=self.layout,
         num_microbatches=num_parts,
       )

@@ -105,7 +105,7 @@ def test_the_reading_is_what_the_loss_gains_from_the_right_documents(
       )
       masks = batch.mlm_mask.astype(bool), mask.astype(bool)
       arrays = (np.asarray(array, np.float64) for array in (scores, gold))
-      return objectives.pretrain(*arrays, *masks, 'span')[0]
+      return objectives.pretrain(*arrays, *masks, 'marginal_span')[0]
 
     losses.append(loss(block_ids, MASK))
     # rows 0 and 2 change places, as do 1 and 3; row 1 would get its source

@@ -24,6 +24,7 @@ def pretrain(
     gold = np.where(real[:, None], gold, 0)
     span = np.prod(np.where(mask, np.exp(gold), 1), axis=1)
     posteriors.append(p_z * span / (p_z * span).sum())
+    assert objective in ('marginal_span', 'marginal_token')
     if objective == 'marginal_span':
       found = [np.log((p_z * span).sum())] if mask.any() else []
     else:

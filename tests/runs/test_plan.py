@@ -332,7 +332,7 @@ encoder = EncoderConfig(
 work = workload(
   RealmConfig(encoder, embed_dim=16),
   PretrainConfig(batch_size=2, num_candidates=4), num_blocks=1)
-_, held = steps.step_calls(work, 'span', num_blocks=0)
+_, held = steps.step_calls(work, 'marginal_span', num_blocks=0)
 print(held, sum(device_memory(work).values()))
 """
 

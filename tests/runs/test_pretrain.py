@@ -274,3 +274,19 @@ def test_what_a_run_was_told_is_written_down(tiny_pretrained):
   assert config['stage'] == 'pretrain'
   assert config['settings']['config']['num_candidates'] == 3
   assert config['settings']['loop']['seed'] == 7
+
+
+def test_a_run_of_no_steps_keeps_what_it_starts_from(
+  tiny_corpus, tiny_start, tmp_path
+):
+  settings = {
+    **tiny.PRETRAIN,
+    'loop': dataclasses.replace(tiny.PRETRAIN['loop'], num_steps=0),
+  }
+  for _ in range(2):  # the second time it is there
+    out = pretrain(
+      str(tiny_corpus), str(tmp_path / 'run'), str(tiny_start), **settings
+    )
+  run, start = load_run(out), load_run(tiny_start)
+  jax.tree.map(np.testing.assert_array_equal, run.params, start.params)
+  assert (run.stage, run.num_steps) == ('pretrain', 0)

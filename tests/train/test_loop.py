@@ -343,10 +343,13 @@ def test_more_than_one_batch_ahead_is_refused():
     LoopConfig(retrieve_ahead=2)
 
 
-@pytest.mark.parametrize('name', ['num_steps', 'log_every', 'checkpoint_every'])
-def test_counts_below_one_are_refused(name):
-  with pytest.raises(UserError, match=rf'LoopConfig\.{name} is 0'):
-    LoopConfig(**{name: 0})
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [('num_steps', -1), ('log_every', 0), ('checkpoint_every', 0)],
+)
+def test_counts_that_are_too_small_are_refused(name, value):
+  with pytest.raises(UserError, match=rf'LoopConfig\.{name} is {value}'):
+    LoopConfig(**{name: value})
 
 
 class KeepsRng(Run):

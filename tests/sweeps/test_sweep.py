@@ -2,6 +2,7 @@
 
 import io
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -184,7 +185,7 @@ def test_a_dry_run_shows_cells_jobs_and_cost_and_makes_nothing(tmp_path):
 @pytest.mark.long
 def test_launched_processes_give_the_same_table(finished, tmp_path):
   out, _ = finished
-  words = ' '.join(f"'{w}'" for w in arguments(tmp_path / 'out'))
+  words = shlex.join(arguments(tmp_path / 'out'))
   launcher = f'env MARK=1 {words} --only {{cell}}'
   finished_process = subprocess.run(
     arguments(tmp_path / 'out', '--jobs', '2', '--launcher', launcher),

@@ -19,6 +19,8 @@ from realm_jax.sweeps.stages import Stage
 from realm_jax.sweeps.sweep import sweep
 from realm_jax.train.reporting import read_metrics
 
+pytestmark = pytest.mark.slow
+
 GIN = [str(Path(__file__).parent / 'tiny.gin')]
 # Two cells of one seed: seven stages that train or measure, two of them shared.
 LEFT_OUT = {'row': ['swapped', 'random & 100% new', 'never refreshed']}

@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 CORE = [
+  'absl-py>=2.0',
   # JAX, Flax and Orbax are at 0.x, where a minor release may break its users:
   # raise an upper bound once the tests pass with the new release.
   'jax>=0.10,<0.13',

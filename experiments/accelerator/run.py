@@ -70,6 +70,9 @@ class Variant:
 FUSED = {'attention_dropout_rate': 0.0, 'scan_layers': True}
 VARIANTS = {
   'fused, batch 16': Variant(encoder=FUSED),
+  'fused, unrolled, batch 16': Variant(
+    profile=True, encoder={'attention_dropout_rate': 0.0}
+  ),
   'fused, batch 32': Variant(32, encoder=FUSED, profile=True),
   'fused, batch 64, remat dots': Variant(64, encoder=FUSED | {'remat': 'dots'}),
   'fused, batch 16, threefry': Variant(rng='threefry2x32', encoder=FUSED),

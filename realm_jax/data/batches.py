@@ -2,20 +2,41 @@
 
 The position in the data is a small JSON value that goes into the checkpoint. A
 batch is a pure function of seed and position, whatever the number of threads,
-and so is each row of it: of several processes each makes its own rows, and
-together they make the batches of one.
+and so is each row of it: of several hosts each makes its own rows, and together
+they make the batches of one.
 """
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
+from realm_jax.checks import check_at_least
 from realm_jax.data.examples import Example
 from realm_jax.errors import UserError
 
 _BATCHES_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class DataConfig:
+  """How batches are made; what is in them does not depend on it.
+
+  Attributes:
+    num_workers: processes of each host that make examples. 0 makes them in a
+      thread beside the training: enough for a CPU, while an accelerator may
+      have to wait for it. Where wait_seconds in metrics.jsonl, the time that
+      the device was waited for, is near zero, workers help.
+  """
+
+  num_workers: int = 0
+
+  def __post_init__(self):
+    check_at_least(self, num_workers=0)
 
 
 class Batches:
@@ -32,6 +53,7 @@ class Batches:
     batch_size: int,
     seed: int,
     rows: Sequence[int] | np.ndarray | None = None,
+    config: DataConfig | None = None,
   ):
     """Builds the stream; nothing is read yet.
 
@@ -42,6 +64,7 @@ class Batches:
       batch_size: examples a batch.
       seed: of the order.
       rows: which rows of each batch to make; None for all.
+      config: see DataConfig.
 
     Raises:
       UserError: there are fewer examples than a batch holds, or make_example
@@ -75,28 +98,60 @@ class Batches:
           example = make_example(int(rng.choice(example_ids)), epoch)
       return example
 
-    dataset = (
+    self._dataset = (
       grain.MapDataset.source(rows)
       .repeat()
       .map_with_index(at)
       .batch(len(rows), drop_remainder=True)
-      .to_iter_dataset(
-        grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
-      )
     )
-    self._iterator = iter(dataset)
+    self._num_workers = (config or DataConfig()).num_workers
+    self._next = 0
+    self._iterator: grain.DatasetIterator | None = None
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[Example]:
     return self
 
   def __next__(self) -> Example:
     """The next batch: arrays with a leading dimension, of the rows made."""
-    return next(self._iterator)
+    if self._iterator is None:
+      self._iterator = self._from(self._next)
+    batch = next(self._iterator)
+    self._next += 1
+    return batch
 
   def position(self) -> dict[str, Any]:
-    """Where the stream stands: JSON values, whatever rows are made."""
-    return self._iterator.get_state()
+    """Where the stream stands: JSON values, whatever rows and workers."""
+    return {'next_index': self._next}
 
   def seek(self, position: dict[str, Any]) -> None:
     """Goes back to where `position` was taken."""
-    self._iterator.set_state(position)
+    self.close()
+    self._next = position['next_index']
+
+  def close(self) -> None:
+    """Ends the workers; the stream may be read on, by new ones."""
+    if self._iterator is not None:
+      self._iterator.close()
+      self._iterator = None
+
+  def _from(self, number: int) -> grain.DatasetIterator:
+    """The batches from one on."""
+    # Grain looks for flags of its own, which nobody here parses.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    dataset = self._dataset[number:] if number else self._dataset
+    batches = dataset.to_iter_dataset(
+      grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
+    )
+    if self._num_workers:
+      batches = batches.mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=self._num_workers),
+        worker_init_fn=_leave_interrupts,
+      )
+    return iter(batches)
+
+
+def _leave_interrupts(worker: int, num_workers: int) -> None:
+  """Ctrl-C reaches the workers too; it is the trainer that ends them."""
+  del worker, num_workers
+  signal.signal(signal.SIGINT, signal.SIG_IGN)

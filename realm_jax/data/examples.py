@@ -5,6 +5,7 @@ epoch and sentence: the trainer (Grain) and the seqio tasks call these functions
 and so see the same examples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ class Lengths:
     return self.query_len + self.document_len
 
 
-def padded(values: np.ndarray, length: int) -> np.ndarray:
+def padded(values: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
   """[length] int32: the values, cut or filled up with zeros."""
   out = np.zeros(length, np.int32)
   out[: len(values)] = values[:length]
@@ -208,22 +209,23 @@ class InverseCloze:
     if not removed.strip():
       return None
     shown = removed if rng.random() < self.remove_probability else text
-    query, title, body = self.corpus.wordpiece.encode_batch(
-      [
+    query, title, body = map(
+      self.corpus.wordpiece.token_ids,
+      (
         text[sentence.start : sentence.stop],
         self.corpus.title(sentence.block_id),
         shown,
-      ]
+      ),
     )
     query_room = self.lengths.query_len - QUERY_SPECIALS
     room = self.lengths.document_len - PAIR_SPECIALS
     return {
-      'query_ids': padded(query.token_ids, query_room),
-      'query_lens': np.int32(min(query.token_ids.size, query_room)),
-      'title_ids': padded(title.token_ids, room),
-      'title_lens': np.int32(min(title.token_ids.size, room)),
-      'body_ids': padded(body.token_ids, room),
-      'body_lens': np.int32(min(body.token_ids.size, room)),
+      'query_ids': padded(query, query_room),
+      'query_lens': np.int32(min(len(query), query_room)),
+      'title_ids': padded(title, room),
+      'title_lens': np.int32(min(len(title), room)),
+      'body_ids': padded(body, room),
+      'body_lens': np.int32(min(len(body), room)),
       'block_id': np.int32(sentence.block_id),
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 from realm_jax.checkpoints.bert import encoder_config_from, load_bert
 from realm_jax.checkpoints.hub import local_path
 from realm_jax.checks import check_at_least
-from realm_jax.data.batches import Batches
+from realm_jax.data.batches import Batches, DataConfig
 from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import BlockTokens, Corpus
 from realm_jax.data.examples import (
@@ -214,6 +214,7 @@ def ict(
   loop: LoopConfig | None = None,
   optimizer: OptimizerConfig | None = None,
   mesh: MeshConfig | None = None,
+  data: DataConfig | None = None,
 ) -> str:
   """Trains the embedder to find a sentence's block among a batch's.
 
@@ -232,6 +233,7 @@ def ict(
     optimizer: learning rate and the rest; num_steps is taken from loop.
     mesh: devices to spread the run over; None for one. A run that was stopped
       may go on with another.
+    data: how examples are made on the host; None for a thread.
 
   Returns:
     out.
@@ -289,6 +291,7 @@ def ict(
     config.batch_size,
     loop.seed,
     rows.numbers,
+    data,
   )
   source = IctSource(
     batches, opened, lengths, config.reader_batch_size, loop.seed, rows

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from realm_jax.checks import check_at_least, check_microbatches
-from realm_jax.data.batches import Batches
+from realm_jax.data.batches import Batches, DataConfig
 from realm_jax.data.companions import Companions
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.examples import (
@@ -145,6 +145,7 @@ def pretrain(
   optimizer: OptimizerConfig | None = None,
   index: IndexConfig | None = None,
   mesh: MeshConfig | None = None,
+  data: DataConfig | None = None,
 ) -> str:
   """Trains embedder and reader on blanked-out spans.
 
@@ -167,6 +168,7 @@ def pretrain(
     index: what to search with.
     mesh: devices to spread the run over; None for one. A run that was stopped
       may go on with another.
+    data: how examples are made on the host; None for a thread.
 
   Returns:
     out.
@@ -230,7 +232,7 @@ def pretrain(
     replay=served,
     warn=warn,
   )
-  stage = _Stage(run, opened, config, lengths, loop, layout)
+  stage = _Stage(run, opened, config, lengths, loop, layout, data)
   source = stage.source(searching, materialised)
   measure = stage.measurement(source, searching.retriever, questions)
   run_stage(
@@ -284,6 +286,7 @@ class _Stage:
     lengths: sequence lengths.
     loop: how long.
     layout: of the devices that train; None for one.
+    data: how examples are made; None for a thread.
   """
 
   run: RunFolder
@@ -292,6 +295,7 @@ class _Stage:
   lengths: Lengths
   loop: LoopConfig
   layout: Layout | None
+  data: DataConfig | None
 
   def _sentence_ids(self) -> tuple[np.ndarray, np.ndarray]:
     """Those to train on, and those held out."""
@@ -319,7 +323,12 @@ class _Stage:
       make_example = materialised
     rows = OwnRows(self.layout, config.batch_size)
     batches = Batches(
-      train_ids, make_example, config.batch_size, self.loop.seed, rows.numbers
+      train_ids,
+      make_example,
+      config.batch_size,
+      self.loop.seed,
+      rows.numbers,
+      self.data,
     )
     return PretrainSource(
       batches,

@@ -47,4 +47,5 @@ class IndexedSource(BatchSource):
 
   def close(self) -> None:
     """Ends what the refresher does in the background."""
+    super().close()
     self._refresher.close()

@@ -101,8 +101,9 @@ class BatchSource(ABC):
     """Deletes what no position from `oldest` on needs."""
     del oldest
 
-  def close(self) -> None:  # noqa: B027 (most have nothing to end)
+  def close(self) -> None:
     """Ends what runs beside the training."""
+    self._batches.close()
 
 
 class _Ahead(NamedTuple):

@@ -1,10 +1,11 @@
+import contextlib
 import itertools
 import json
 
 import numpy as np
 import pytest
 
-from realm_jax.data.batches import Batches
+from realm_jax.data.batches import Batches, DataConfig
 from realm_jax.errors import UserError
 
 IDS = np.arange(100, 113)  # 13 examples
@@ -96,6 +97,27 @@ def test_a_stream_goes_on_where_its_position_was_taken(number):
   assert take(resumed, 5) == expected
   stream.seek(position)  # backwards
   assert take(stream, 5) == expected
+
+
+def test_workers_make_the_same_batches_from_any_position_on():
+  expected = take(batches(), 12)
+  config = DataConfig(num_workers=2)
+  with contextlib.closing(
+    Batches(IDS, make_example, 4, 5, config=config)
+  ) as stream:
+    assert take(stream, 5) == expected[:5]
+    position = stream.position()
+    assert take(stream, 2) == expected[5:7]
+    stream.seek(position)
+    assert take(stream, 3) == expected[5:8]
+  resumed = batches()
+  resumed.seek(position)
+  assert take(resumed, 7) == expected[5:]
+
+
+def test_fewer_than_no_workers_are_refused():
+  with pytest.raises(UserError, match='num_workers is -1'):
+    DataConfig(num_workers=-1)
 
 
 def test_the_position_does_not_run_ahead_of_what_was_read():

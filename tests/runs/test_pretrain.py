@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
+from realm_jax.data.batches import DataConfig
 from realm_jax.errors import UserError
 from realm_jax.models.encoder import EncoderConfig
 from realm_jax.models.realm import RealmConfig
@@ -290,3 +292,22 @@ def test_a_run_of_no_steps_keeps_what_it_starts_from(
   run, start = load_run(out), load_run(tiny_start)
   jax.tree.map(np.testing.assert_array_equal, run.params, start.params)
   assert (run.stage, run.num_steps) == ('pretrain', 0)
+
+
+def test_workers_that_make_the_examples_change_nothing(
+  tmp_path, tiny_corpus, tiny_start, tiny_questions, tiny_pretrained
+):
+  pretrain(
+    str(tiny_corpus),
+    str(tmp_path / 'run'),
+    str(tiny_start),
+    probe_questions=str(tiny_questions),
+    data=DataConfig(num_workers=2),
+    **tiny.PRETRAIN,
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    load_run(tmp_path / 'run').params,
+    load_run(tiny_pretrained).params,
+  )
+  assert not multiprocessing.active_children()

@@ -170,6 +170,7 @@ def main() -> None:
   parser.add_argument('--size', choices=SIZES, default='cpu')
   parser.add_argument('--set', nargs='*', default=[], metavar='NAME=NUMBER')
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--data-only', action='store_true', help='train nothing')
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
   train_questions, _ = split_questions(args.realtext, args.out)
@@ -182,6 +183,8 @@ def main() -> None:
     },
   )
   prepare_corpus(args)
+  if args.data_only:
+    return
   results = Results(args.out / 'results.json')
   train(args, size, str(train_questions), results)
 

@@ -24,6 +24,11 @@ _PRODUCT_SHARE, _COPY_SHARE = 0.8, 0.85
 # A pass on a CPU beside a pass that only reads: it writes as well, and computes
 # exponentials and random bits. Fitted to steps (experiments/plan).
 _CPU_PASS_SHARE = 1 / 3
+# The same on a GPU, beside a copy; slow products of attention and many small
+# kernels are in it. Between what a step and what embedding took on an H200
+# (experiments/accelerator).
+_GPU_PASS_SHARE = 1 / 2
+_PASSES = f'other passes at {_GPU_PASS_SHARE:.0%} of the rate of copies'
 _DATASHEET = (
   f'datasheet; assumed reachable: {_PRODUCT_SHARE:.0%} of the products, '
   f'{_COPY_SHARE:.0%} of the bandwidth'
@@ -41,7 +46,8 @@ class Accelerator:
     flops_per_second: reached by large bfloat16 products.
     float32_share: of that, with float32 operands as JAX multiplies them by
       default: TF32 on GPUs, one bfloat16 pass on TPUs.
-    bytes_per_second: reached, reading and writing counted.
+    bytes_per_second: reached by passes beside the products, reading and writing
+      counted.
     source: which of these were measured, and where.
     has_fused_attention: whether models.attention has a kernel for it.
   """
@@ -92,15 +98,19 @@ def _from_datasheet(
   gigabytes_per_second: float,
   float32_share: float,
 ) -> Accelerator:
+  is_gpu = name.startswith('a100')
   return Accelerator(
     name,
     gigabytes * _GB,
     teraflops * 1e12,
     teraflops * 1e12 * _PRODUCT_SHARE,
     float32_share,
-    gigabytes_per_second * 1e9 * _COPY_SHARE,
-    _DATASHEET,
-    name.startswith('a100'),
+    gigabytes_per_second
+    * 1e9
+    * _COPY_SHARE
+    * (_GPU_PASS_SHARE if is_gpu else 1),
+    f'{_DATASHEET}; {_PASSES}' if is_gpu else _DATASHEET,
+    has_fused_attention=is_gpu,
   )
 
 
@@ -113,9 +123,9 @@ def _hopper(
     989e12,
     teraflops * 1e12,
     0.5,
-    gigabytes_per_second * 1e9,
-    'products, bandwidth and memory measured on one such card (8192-wide '
-    'bfloat16, copies); peak and TF32 by datasheet',
+    gigabytes_per_second * 1e9 * _GPU_PASS_SHARE,
+    'products, copies and memory measured on one such card (8192-wide '
+    f'bfloat16); {_PASSES}; peak and TF32 by datasheet',
     has_fused_attention=True,
   )
 
@@ -136,13 +146,13 @@ ACCELERATORS = {
 }
 
 CPU = 'cpu'
+_PASS_SHARES = {CPU: _CPU_PASS_SHARE, 'gpu': _GPU_PASS_SHARE}
 NAMES = (CPU, *ACCELERATORS)
 
 
 def probed(platform: str, rates: dict[str, float]) -> Accelerator:
   """A device by rates that were measured on it, as Probes gives them."""
   on_cpu = platform == CPU
-  share = _CPU_PASS_SHARE if on_cpu else 1.0
   return Accelerator(
     platform,
     # Its memory is what is free, where that can be told.
@@ -150,7 +160,7 @@ def probed(platform: str, rates: dict[str, float]) -> Accelerator:
     None,
     rates['flops_per_second'],
     1.0,  # measured in the dtype itself
-    rates['bytes_per_second'] * share,
+    rates['bytes_per_second'] * _PASS_SHARES.get(platform, 1.0),
     'measured now; memory: what is free now',
     has_fused_attention=not on_cpu,
   )

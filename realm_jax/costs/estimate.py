@@ -17,6 +17,11 @@ from realm_jax.costs.work import (
   update_work,
 )
 
+# Over what a step keeps of its layers, where they are scanned: it is copied
+# into one array of all layers and out of it again, which was a sixth of a step
+# on an H200 (experiments/accelerator).
+_SCAN_PASSES = 2
+
 
 def estimate(
   workload: Workload, accelerator: Accelerator, devices: Devices = ONE_DEVICE
@@ -65,6 +70,9 @@ def estimate(
   step, recomputed = step_work(*settings), recomputed_work(*settings)
   if recomputed.num_bytes:
     step['computed again'] = recomputed
+  if model.encoder.scan_layers:
+    kept = memory['activations'] * devices.number * shape.num_microbatches
+    step['scan over layers'] = Work(0, _SCAN_PASSES * kept)
   plan = {
     'shape': dataclasses.asdict(shape),
     'num_blocks': workload.num_blocks,

@@ -44,6 +44,9 @@ _KEPT = {
   'dots': _Kept(3, 3, 1, 0),
   'full': _Kept(1, 0, 0, 0),
 }
+# So many times as much where layers are scanned: XLA then cannot compute a part
+# again. By a step on an H200 (experiments/accelerator).
+_SCANNED = 1.4
 # float32 arrays of [masks, vocab_size] at once.
 _LOGITS_KEPT = 2
 
@@ -88,6 +91,8 @@ def encoder_kept_bytes(
 
   kept = _KEPT[config.remat]
   layers = (config.num_layers - 1) * layer(kept, length)
+  if config.scan_layers and config.remat == 'none':
+    layers *= _SCANNED
   layers += layer(kept, num_positions)
   # An only layer has few positions.
   positions = length if config.num_layers > 1 else num_positions

@@ -19,6 +19,9 @@ from realm_jax.sweeps.stages import CellRun, Stage
 
 # Of what a failed job has printed, so much is kept.
 _KEPT = 20_000
+# Processes that share an accelerator take the memory that they need; each would
+# else take most of it at once. What the user has set stands.
+_SHARED = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
 
 
 class Job(NamedTuple):
@@ -267,6 +270,7 @@ class Processes:
       stderr=subprocess.STDOUT,
       text=True,
       errors='replace',
+      env=_SHARED | os.environ,
       # A group of its own, so that what it starts can be stopped with it.
       start_new_session=True,
     )

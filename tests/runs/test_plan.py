@@ -374,3 +374,19 @@ def test_durations(value, text):
 )
 def test_quantities(value, text):
   assert quantity(value, 'B') == text
+
+
+def test_layers_that_are_scanned_are_copied():
+  encoder = dataclasses.replace(tiny.ENCODER, num_layers=4)
+
+  def of(**options):
+    scanned = dataclasses.replace(encoder, scan_layers=True, **options)
+    return planned(model=dataclasses.replace(tiny.MODEL, encoder=scanned))
+
+  whole, remat = of(), of(remat='full')
+  copied = whole['step']['scan over layers']
+  assert copied['flops'] == 0
+  assert copied['bytes'] == 2 * whole['memory']['activations']
+  assert remat['step']['scan over layers']['bytes'] < copied['bytes']
+  model = dataclasses.replace(tiny.MODEL, encoder=encoder)
+  assert 'scan over layers' not in planned(model=model)['step']

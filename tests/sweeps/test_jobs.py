@@ -115,6 +115,21 @@ def test_a_launcher_is_given_the_name_of_the_job(tmp_path):
     Processes(['false'], None)(job)
 
 
+@pytest.mark.parametrize('chosen', [None, 'true'])
+def test_jobs_leave_each_other_memory_of_an_accelerator(
+  tmp_path, monkeypatch, chosen
+):
+  name = 'XLA_PYTHON_CLIENT_PREALLOCATE'
+  monkeypatch.delenv(name, raising=False)
+  if chosen:
+    monkeypatch.setenv(name, chosen)
+  out = tmp_path / 'environment'
+  Processes(['sh', '-c', f'echo ${name} > {out}'], None)(
+    Job('a', (), frozenset())
+  )
+  assert out.read_text().strip() == (chosen or 'false')
+
+
 @pytest.mark.parametrize(
   ('launcher', 'message'),
   [

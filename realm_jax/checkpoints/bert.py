@@ -298,6 +298,6 @@ def _check_vocab(
     return
   if WordPiece.from_vocab_file(path).fingerprint != wordpiece.fingerprint:
     raise UserError(
-      f'{path} has as many wordpieces as the vocabulary of the corpus, but not '
-      f'the same: prepare the corpus with --vocab {path}.'
+      f'{path} ({found} wordpieces) is not the vocabulary of the corpus '
+      f'({wordpiece.size} wordpieces): prepare the corpus with --vocab {path}.'
     )

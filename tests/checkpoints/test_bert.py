@@ -263,7 +263,7 @@ def test_another_vocabulary_of_the_same_size_is_refused(tmp_path, params):
   (folder / 'vocab.txt').write_text('\n'.join(same.vocab))
   bert.load_bert(folder, CONFIG, params, wordpiece=same)
   other = WordPiece(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *words[5:]])
-  with pytest.raises(UserError, match='but not the same: prepare the corpus'):
+  with pytest.raises(UserError, match='is not the vocabulary of the corpus'):
     bert.load_bert(folder, CONFIG, params, wordpiece=other)
 
 

@@ -57,11 +57,15 @@ class Unit(NamedTuple):
     label: its heading, without the unit.
     factor: what values are multiplied by: 100 for shares, which are in percent.
     decimals: after the point.
+    name: of the unit.
+    is_score: whether the highest value is the best.
   """
 
   label: str
   factor: float
   decimals: int
+  name: str
+  is_score: bool = True
 
 
 _LABELS = {
@@ -74,23 +78,43 @@ _LABELS = {
   'retrieval_utility': 'utility',
 }
 _NATS = ('retrieval_utility', 'loss')
+_SHARES = ('index_overlap', 'source_found', 'distinct_blocks', 'null_mass')
 
 
 def metric_label(name: str) -> str:
   """How a metric is headed: 'R@5 (%)' for recall_at_5, 'utility (nats)'."""
   unit = metric_unit(name)
-  return f'{unit.label} ({"%" if unit.factor == 100 else "nats"})'
+  return f'{unit.label} ({unit.name})' if unit.name else unit.label
 
 
 def metric_unit(name: str) -> Unit:
-  """How a metric is shown; 'zero_shot_' may stand before its name."""
+  """How a metric is shown.
+
+  Args:
+    name: 'zero_shot_' may stand before it, or 'pretrain/' before what training
+      has recorded.
+  """
+  if name.startswith('pretrain/'):
+    return _training_unit(name.removeprefix('pretrain/'))
   shot = '0-shot ' if name.startswith('zero_shot_') else ''
   name = name.removeprefix('zero_shot_')
   if name in _NATS:
-    return Unit(shot + _LABELS.get(name, name), 1, 2)
+    return Unit(shot + _LABELS.get(name, name), 1, 2, 'nats')
   recall = re.fullmatch(r'recall(?:_at_|@)(\d+)', name)
   label = f'R@{recall[1]}' if recall else _LABELS.get(name, name)
-  return Unit(shot + label, 100, 1)
+  return Unit(shot + label, 100, 1, '%')
+
+
+def _training_unit(name: str) -> Unit:
+  """Of what training has recorded, which is no score."""
+  label = name.replace('_', ' ')
+  if name in _SHARES or '_recall@' in name:
+    return Unit(label, 100, 1, '%', is_score=False)
+  if name.endswith('_seconds'):
+    return Unit(label.removesuffix(' seconds'), 1, 1, 's', is_score=False)
+  if name == 'index_age':
+    return Unit(label, 1, 1, 'steps', is_score=False)
+  return Unit(label, 1, 2, '', is_score=False)
 
 
 def metric_names(rows: Sequence[SummaryRow]) -> list[str]:
@@ -137,7 +161,8 @@ def _cell(row: SummaryRow, name: str, best: float, compared: bool) -> Cell:
   value = _interval(row, name)
   if math.isnan(value.mean):
     return Cell('—', '', '', False, None)
-  _, factor, decimals = metric_unit(name)
+  unit = metric_unit(name)
+  factor, decimals = unit.factor, unit.decimals
   is_share = factor == 100
   known = not (math.isnan(value.low) or math.isnan(value.high))
   low, high = (value.low, value.high) if known else (value.mean, value.mean)
@@ -151,7 +176,9 @@ def _cell(row: SummaryRow, name: str, best: float, compared: bool) -> Cell:
     half_width=(
       f'±{_number(factor * (high - low) / 2, decimals)}' if known else ''
     ),
-    is_best=compared and not row.is_reference and value.mean == best,
+    is_best=(
+      compared and unit.is_score and not row.is_reference and value.mean == best
+    ),
     bar=((_clip(low), _clip(value.mean), _clip(high)) if is_share else None),
   )
 

@@ -13,6 +13,8 @@ READERS = ('realm', 'ict', 'scratch')
 # The evaluations of a cell: of what fine-tuning starts from, without training
 # on a question, and of what it ends with.
 EVALUATIONS = ('start', 'final')
+# Beside them: what pre-training has recorded.
+PRETRAIN = 'pretrain'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,9 @@ class SweepConfig:
       agrees with all entries of one dictionary is left out.
     seeds: of the runs; every cell is run with every one.
     metrics: columns of the table: 'start/METRIC' before and 'final/METRIC'
-      after fine-tuning, with a metric of realm-jax evaluate.
+      after fine-tuning, with a metric of realm-jax evaluate; 'pretrain/NAME',
+      with a name of pretrain's metrics.jsonl: the mean over its records, and
+      of names that end in '_seconds' the sum.
     reference: cell that the others are compared with; the first if empty.
     curves: what is plotted of pretrain's metrics.jsonl.
     title: of the report.
@@ -87,16 +91,16 @@ class SweepConfig:
         f'SweepConfig.seeds is {self.seeds!r}, expected different numbers.'
       )
     for metric in self.metrics:
-      if metric.partition('/')[0] not in EVALUATIONS:
+      if metric.partition('/')[0] not in (*EVALUATIONS, PRETRAIN):
         raise UserError(
           f'SweepConfig.metrics has {metric!r}, expected start/METRIC or '
-          'final/METRIC, such as final/exact_match.'
+          'final/METRIC, such as final/exact_match, or pretrain/NAME.'
         )
 
   @property
   def evaluations(self) -> set[str]:
     """Those of EVALUATIONS that some metric is of."""
-    return {metric.partition('/')[0] for metric in self.metrics}
+    return {metric.partition('/')[0] for metric in self.metrics} - {PRETRAIN}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,9 @@ from realm_jax.eval.comparison import check_same_questions
 from realm_jax.eval.intervals import Interval, crossed_interval
 from realm_jax.eval.predictions import read_predictions, values_of
 from realm_jax.folders import MANIFEST, package_versions, read_json
-from realm_jax.sweeps.cells import EVALUATIONS, SweepConfig
+from realm_jax.sweeps.cells import EVALUATIONS, PRETRAIN, SweepConfig
 from realm_jax.sweeps.stages import CellRun, Stage
+from realm_jax.train.reporting import read_metrics
 from realm_jax.train.run_folder import index_folder
 
 # What a metric's value depends on, in realm_jax/eval.
@@ -114,7 +115,25 @@ def _measure(runs: Sequence[CellRun], stages: Path) -> _Measured:
       for metric, values in values_of(predictions).items():
         by_seed = measured.values.setdefault(f'{evaluation}/{metric}', {})
         by_seed[run.seed] = values
+      # What has been evaluated has been pre-trained to its end.
+      if run.pretrained is not None:
+        for name, value in _recorded(run.pretrained.folder(stages)).items():
+          by_seed = measured.values.setdefault(f'{PRETRAIN}/{name}', {})
+          by_seed[run.seed] = np.zeros(1, np.int64), np.array([value])
   return measured
+
+
+def _recorded(run: Path) -> dict[str, float]:
+  """Means over the records of a run, and of seconds the sums."""
+  by_name: dict[str, list[float]] = {}
+  for record in read_metrics(run):
+    for name, value in record.items():
+      if math.isfinite(value):
+        by_name.setdefault(name, []).append(value)
+  return {
+    name: math.fsum(values) / (1 if name.endswith('_seconds') else len(values))
+    for name, values in by_name.items()
+  }
 
 
 def _row(

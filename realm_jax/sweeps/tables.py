@@ -35,8 +35,9 @@ _CSV_COLUMNS = (
 
 def metric_key(metric: str) -> str:
   """A metric as eval.tables names it: 'zero_shot_recall_at_5'."""
-  evaluation, _, name = metric.partition('/')
-  return f'zero_shot_{name}' if evaluation == 'start' else name
+  if metric.startswith('start/'):
+    return f'zero_shot_{metric.removeprefix("start/")}'
+  return metric.removeprefix('final/')
 
 
 def _heading(metric: str) -> str:
@@ -45,8 +46,8 @@ def _heading(metric: str) -> str:
 
 def _formatter(metric: str) -> Callable[..., str]:
   """format(value, sign): a value of a metric in its unit; sign may be '+'."""
-  _, factor, decimals = metric_unit(metric_key(metric))
-  return lambda value, sign='': f'{factor * value:{sign}.{decimals}f}'
+  unit = metric_unit(metric_key(metric))
+  return lambda value, sign='': f'{unit.factor * value:{sign}.{unit.decimals}f}'
 
 
 def markdown(

@@ -1,6 +1,7 @@
 """Figures of evaluations that were written by hand."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from realm_jax.errors import UserError
+from realm_jax.eval.tables import summary_cells
 from realm_jax.sweeps import results, tables
 from realm_jax.sweeps.cells import Cell, SweepConfig
 from realm_jax.sweeps.results import collect
@@ -81,6 +83,38 @@ def test_figures_are_worked_out_by_hand(rows):
   assert difference.low <= -0.375 <= difference.high <= 0
   assert poor.figures['start/recall_at_5'].interval.mean == 0.25
   assert poor.figures['final/exact_match'].deviation == 0
+
+
+def test_what_pretraining_has_recorded_is_a_column(tmp_path):
+  config = dataclasses.replace(
+    CONFIG, metrics=('pretrain/index_age', 'pretrain/wait_seconds')
+  )
+  runs = []
+  for run in make_runs(tmp_path):
+    stage = Stage('pretrain', {'cell': run.cell.name, 'seed': run.seed})
+    runs.append(dataclasses.replace(run, pretrained=stage))
+    folder = stage.folder(tmp_path)
+    folder.mkdir()
+    # A mean leaves out the records that do not have it.
+    records = [
+      {'step': 1, 'index_age': 1, 'wait_seconds': 0.25},
+      {'step': 2, 'index_age': 4 + run.seed, 'wait_seconds': 0.5},
+      {'step': 3, 'loss': 1.0},
+    ]
+    (folder / 'metrics.jsonl').write_text(
+      ''.join(json.dumps(record) + '\n' for record in records)
+    )
+  full, poor = collect(runs, config, tmp_path)
+  assert full.figures['pretrain/index_age'].by_seed == {0: 2.5, 1: 3}
+  assert full.figures['pretrain/wait_seconds'].by_seed == {0: 0.75, 1: 0.75}
+  assert poor.figures['pretrain/index_age'].difference.mean == 0
+  lines = tables.markdown([full, poor], config, {}).splitlines()
+  assert lines[0] == (
+    '| cell | seeds | index age (steps) | difference | wait (s) | difference |'
+  )
+  assert lines[2].startswith('| full | 2 | 2.8 ± 0.4 (')
+  best = summary_cells(tables.summary_rows([full, poor], config))
+  assert not any(cell.is_best for row in best for cell in row)
 
 
 def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):

@@ -20,6 +20,7 @@ def run(tmp_path_factory, tiny_corpus):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_read', [1, 3, NUM_BLOCKS])
 def test_as_many_documents_are_read_as_told(run, num_read):
   answer = Predictor.load(run, num_read=num_read).ask('Where is it?')

@@ -88,6 +88,7 @@ def test_exact_top_is_a_full_sort():
   )
 
 
+@pytest.mark.slow
 def test_a_row_for_every_method_batch_and_k(tmp_path):
   blocks = np.concatenate(list(Mixture(700).chunks()))
   save_snapshot(tmp_path, Snapshot(blocks))

@@ -70,6 +70,7 @@ def test_lengths_are_sampled_evenly(tiny_corpus):
   assert lens[0] <= sampled_lens(corpus, 1)[0] <= lens[-1]
 
 
+@pytest.mark.slow
 def test_both_kinds_are_timed_and_shown():
   console = Console(record=True, width=120)
   found = bench_embed(**options(console=console))
@@ -83,6 +84,7 @@ def test_both_kinds_are_timed_and_shown():
   assert FULL in text and REAL in text and 'blocks/s' in text
 
 
+@pytest.mark.slow
 def test_json_is_all_that_is_printed_and_a_mesh_shares_the_work(tiny_corpus):
   console = Console(record=True, width=80)
   found = bench_embed(

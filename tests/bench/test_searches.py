@@ -16,6 +16,7 @@ BLOCKS = RNG.normal(size=(70, 8)).astype(np.float32)
 QUERIES = RNG.normal(size=(64, 8)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('largest', [0, 1, 5])
 def test_recall_is_measured_on_batches_that_fit(monkeypatch, largest):
   monkeypatch.setattr(

@@ -18,6 +18,8 @@ from realm_jax.models.realm import init_params
 from realm_jax.runs.bench_step import bench_step
 from realm_jax.runs.pretrain import PretrainConfig
 
+pytestmark = pytest.mark.slow
+
 SHAPE = StepShape(2, 3, 10, 14, 24, 3)
 MODEL = dataclasses.replace(
   tiny.MODEL, encoder=dataclasses.replace(tiny.ENCODER, vocab_size=50)

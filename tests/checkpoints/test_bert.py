@@ -176,6 +176,7 @@ def test_only_the_parts_asked_for_are_filled(tmp_path, params):
   assert changed == {'reader'}
 
 
+@pytest.mark.slow
 def test_embedder_means_both_where_they_are_separate(tmp_path):
   config = dataclasses.replace(CONFIG, share_embedders=False)
   params = realm.init_params(config, jax.random.key(1))
@@ -240,6 +241,7 @@ def changed_encoder(**changes):
   return dataclasses.replace(CONFIG, encoder=encoder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes, message',
   [

@@ -87,6 +87,7 @@ def test_what_is_exported_comes_back_bit_for_bit(
     )
 
 
+@pytest.mark.slow
 def test_two_embedders_come_back_as_two(tiny_corpus, tmp_path):
   model = dataclasses.replace(tiny.MODEL, share_embedders=False)
   run = tiny.make_untrained_run(
@@ -134,6 +135,7 @@ def import_folders(folders, out):
   return load_run(out)
 
 
+@pytest.mark.slow
 def test_what_was_never_trained_is_not_exported(
   exported, tiny_corpus, tmp_path
 ):

@@ -166,6 +166,7 @@ def assert_same(one, other):
   jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.slow
 def test_modules_of_pretraining_become_a_run(modules, start, tmp_path, caplog):
   out = str(tmp_path / 'run')
   import_checkpoint(
@@ -259,6 +260,7 @@ def test_block_embeddings_are_numbers(tmp_path):
     TensorFiles(prefix)
 
 
+@pytest.mark.slow
 def test_variables_of_no_part_are_named(modules, start, tmp_path):
   _, bert = modules
   tensors = variables(start.params, 'embedder', 'module/module/', 'module/')
@@ -310,6 +312,7 @@ def test_the_size_of_the_span_head_is_told_by_what_is_whole(start, tmp_path):
   assert 'config.json' not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_bert_of_tensorflow_starts_both_encoders(modules, start, tmp_path):
   _, bert = modules
   (bert / 'bert_config.json').write_text(

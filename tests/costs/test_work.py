@@ -82,6 +82,7 @@ def traced_flops(model: RealmConfig, train_retriever: bool) -> int:
   return product_flops(traced.jaxpr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('train_retriever', [True, False])
 @pytest.mark.parametrize('share_embedders', [True, False])
 def test_a_step_multiplies_as_often_as_the_traced_one(
@@ -94,6 +95,7 @@ def test_a_step_multiplies_as_often_as_the_traced_one(
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('remat', ['dots', 'full'])
 def test_what_is_computed_again_is_counted_apart(remat):
   encoder = dataclasses.replace(ENCODER, remat=remat)
@@ -155,6 +157,7 @@ def test_a_refresh_embeds_every_block():
   assert refresh_work(MODEL, 1000, 17).flops == pytest.approx(1000 * one.flops)
 
 
+@pytest.mark.slow
 def test_parameters_are_those_that_are_made():
   params = init_params(MODEL, jax.random.key(0))
   counted = parameter_counts(abstract_params(MODEL))

@@ -55,6 +55,7 @@ def test_an_epoch_has_every_example_once_in_an_order_of_its_own():
   assert epochs[0] != ids.tolist()
 
 
+@pytest.mark.slow
 def test_one_that_is_left_out_gives_its_place_to_any_other():
   epochs = [take(batches(batch_size=13, seed=n), 1)[0] for n in range(60)]
   counts = np.array([[epoch.count(i) for i in IDS] for epoch in epochs])
@@ -99,6 +100,7 @@ def test_a_stream_goes_on_where_its_position_was_taken(number):
   assert take(stream, 5) == expected
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_batches_from_any_position_on():
   expected = take(batches(), 12)
   config = DataConfig(num_workers=2)

@@ -516,6 +516,7 @@ def test_a_line_of_10_mb_is_refused_or_read_in_time(folder, packer):
   assert time.process_time() - started < MAX_SECONDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'text',
   ['a ' * 100_000, '.' * 100_000, '漢' * 100_000, 'x' * 500_000, 'A-' * 50_000,

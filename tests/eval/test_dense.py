@@ -39,6 +39,7 @@ def mean_embeds(encoder, params, inputs):
   return np.array([mean / np.linalg.norm(mean) for mean in means])
 
 
+@pytest.mark.slow
 def test_questions_find_what_their_mean_is_nearest_to(
   encoder, tiny_questions, tmp_path
 ):

@@ -59,6 +59,7 @@ def kernel(
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', ['bfloat16', 'int8'])
 @pytest.mark.parametrize(
   ('capacity', 'embed_dim', 'batch', 'group_size'),

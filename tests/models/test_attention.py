@@ -82,6 +82,7 @@ def test_a_text_without_any_token_is_finite_when_fused(gpu_of_numbers):
   assert np.isfinite(fused).all()
 
 
+@pytest.mark.slow
 def test_an_encoder_that_fuses_has_the_numbers_of_one_that_does_not(
   gpu_of_numbers, monkeypatch
 ):
@@ -185,6 +186,7 @@ def test_parts_have_the_numbers_and_gradients_of_the_whole(parts):
   assert abs(without[0] - expected[0]) > 1e-3
 
 
+@pytest.mark.slow
 def test_an_encoder_drops_the_same_weights_in_parts(monkeypatch):
   config = encoder.EncoderConfig(
     vocab_size=31,

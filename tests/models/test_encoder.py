@@ -62,6 +62,7 @@ def test_some_positions_have_the_numbers_they_have_among_all(params):
   np.testing.assert_allclose(first, hidden[:, :1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_some_positions_have_the_gradients_they_have_among_all(params):
   text = random_text(2, 9, lengths=[9, 5])
   positions = np.array([[0, 8, 3], [2, 2, 4]])
@@ -178,6 +179,7 @@ def gradient_of(params, remat, dropout=False, **changes):
   return gradient, jax.jit(gradient)(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('remat', ['dots', 'full'])
 def test_what_is_computed_again_has_the_same_gradient(params, remat):
   _, expected = gradient_of(params, 'none', dropout=True)
@@ -211,6 +213,7 @@ def test_remat_changes_no_name_of_a_parameter(params):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('remat', ['none', 'full'])
 def test_scanned_layers_have_the_same_gradient(remat):
   config = dataclasses.replace(CONFIG, num_layers=4)
@@ -232,6 +235,7 @@ def test_scanned_layers_have_the_same_gradient(remat):
   assert 'scan[' in str(jax.make_jaxpr(gradient)(params))
 
 
+@pytest.mark.slow
 def test_scanned_layers_draw_dropout_anew_with_every_key():
   changes = {'num_layers': 3, 'dropout_rate': 0.5, 'scan_layers': True}
   model = encoder.Encoder(dataclasses.replace(CONFIG, **changes))

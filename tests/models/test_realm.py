@@ -132,6 +132,7 @@ def test_spans_wider_than_the_text_do_not_exist(params):
   assert scores.shape == (1, 2, 3 + 2 + 1)
 
 
+@pytest.mark.slow
 def test_separate_embedders_have_their_own_weights(params):
   config = dataclasses.replace(CONFIG, share_embedders=False)
   separate = realm.init_params(config, jax.random.key(1))
@@ -148,6 +149,7 @@ def test_separate_embedders_have_their_own_weights(params):
   )
 
 
+@pytest.mark.slow
 def test_the_same_key_makes_the_same_parameters():
   first, again, other = (
     realm.init_params(CONFIG, jax.random.key(seed)) for seed in (3, 3, 4)
@@ -206,6 +208,7 @@ def test_only_masked_positions_reach_the_vocabulary(params):
   )
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_every_method_and_only_in_training(params):
   joint, slots = texts(8, 2, 3, 8), np.array([[1, 5], [2, 7]])
   for method, args in (

@@ -197,6 +197,7 @@ def hidden_states(config, params, text):
   return jnp.stack([given_by(inside[name]) for name in ('embeddings', *layers)])
 
 
+@pytest.mark.slow
 @each_case('embedder.npz')
 def test_embedder(published, case):
   file = published('embedder.npz', embedder='')
@@ -334,6 +335,7 @@ def pretrain_loss(
   return loss, ((query_embeds, embeds, scores), terms)
 
 
+@pytest.mark.slow
 @each_case('pretrain.npz')
 def test_embedder_and_reader_trained_together(published, case):
   file = published(
@@ -450,6 +452,7 @@ def assert_inside_the_reader(file, scores, terms, inside):
     )
 
 
+@pytest.mark.slow
 @each_case('reader.npz')
 def test_answer_spans(published, case):
   file = published('reader.npz', reader='')
@@ -512,6 +515,7 @@ def joint_of(file, case, num_read: int) -> TextInputs:
   )
 
 
+@pytest.mark.slow
 @each_case('openqa.npz')
 def test_open_question_answering(published, case):
   """From the question's ids to the answer's, with their joint inputs."""
@@ -626,6 +630,7 @@ def squeezed(text: str) -> str:
   return ''.join(text.split())
 
 
+@pytest.mark.slow
 def test_open_question_answering_from_text(published, tmp_path):
   """From the texts of question and blocks to the answer's."""
   cases = fixtures.pytorch_cases('openqa.npz')

@@ -104,6 +104,7 @@ class Case:
     )
 
 
+@pytest.mark.slow
 def test_fine_tuning(fine_tuning, answer_step):
   assert fine_tuning.examples
   for i in range(len(fine_tuning.examples)):
@@ -233,6 +234,7 @@ def assert_weights_close(params, fine_tuning, num_updates, clipping):
       )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('own_norm', [False, True])
 def test_fine_tuning_updates(fine_tuning, system, own_norm):
   """Retrieval, reading, labels, losses, updates: all of it, step by step."""

@@ -52,6 +52,7 @@ def by_one(corpus, embed, params, document_len):
 
 
 # One by one, some at a time, and all at once.
+@pytest.mark.slow
 @pytest.mark.parametrize('num_tokens', [1, 130, 2304])
 @pytest.mark.parametrize('lengths', [(8, 40), (64, 40), (8, 20)])
 def test_blocks_are_embedded_as_one_by_one(

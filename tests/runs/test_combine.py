@@ -11,6 +11,8 @@ from realm_jax.runs.combine import combine
 from realm_jax.runs.evaluate import evaluate
 from realm_jax.train.run_folder import load_run
 
+pytestmark = pytest.mark.slow
+
 
 def assert_same(one, other):
   jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -392,6 +392,7 @@ def found_title(corpus, snapshot, query_embed):
   return corpus.title(int(found.block_ids[0, 0]))
 
 
+@pytest.mark.slow
 def test_only_new_blocks_are_embedded(corpus, source, titles, tmp_path):
   # Weights large enough to tell blocks apart: a layer norm ends the embedder,
   # so that a block's own embedding finds it.
@@ -418,6 +419,7 @@ def test_only_new_blocks_are_embedded(corpus, source, titles, tmp_path):
   assert found_title(new, snapshot, removed) != 'V'
 
 
+@pytest.mark.slow
 def test_an_edit_is_embedded_as_if_all_were_new(
   corpus, source, titles, tmp_path
 ):

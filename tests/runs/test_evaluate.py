@@ -235,6 +235,7 @@ def test_what_was_measured_is_not_measured_again(run, questions, out, counted):
   assert len(counted) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'other',
   ['num_read', 'max_questions', 'ranker', 'questions', 'run', 'corpus'],
@@ -272,6 +273,7 @@ def test_other_inputs_are_measured_anew(
   assert len(read_predictions(out)) == second['num_questions']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lost', ['predictions.jsonl', 'metrics.json'])
 def test_what_is_not_whole_is_measured_anew(run, questions, out, counted, lost):
   result = evaluate(run, questions, str(out), num_read=2)

@@ -57,6 +57,7 @@ def figures(folder, name):
   return {r['step']: r[name] for r in read_metrics(folder) if name in r}
 
 
+@pytest.mark.slow
 def test_the_document_embedder_learns_and_the_index_follows(whole, tiny_start):
   before, after = load_run(tiny_start), load_run(whole)
   assert after.model.share_embedders == before.model.share_embedders
@@ -72,6 +73,7 @@ def test_the_document_embedder_learns_and_the_index_follows(whole, tiny_start):
   assert all(norm > 0 for norm in norms.values())
 
 
+@pytest.mark.slow
 def test_the_best_parameters_on_the_dev_questions_are_kept(whole):
   values = figures(whole, 'dev_f1')
   assert set(values) == {0, 2, 4, 5}
@@ -79,6 +81,7 @@ def test_the_best_parameters_on_the_dev_questions_are_kept(whole):
   assert load_run(whole).num_steps == best
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
   whole, train, tmp_path, monkeypatch
 ):
@@ -137,6 +140,7 @@ def test_a_builder_follows_fine_tuning(train, tmp_path):
   assert ages[60] < 59
 
 
+@pytest.mark.slow
 def test_training_stops_where_nothing_gets_better(train, tmp_path):
   rows = [{'question': 'Who is it?', 'answer': ['nobody at all']}]
   dev = tiny.write_lines(tmp_path / 'dev.jsonl', rows)

@@ -18,6 +18,8 @@ from realm_jax.runs.ask import ask
 from realm_jax.runs.checkpoints import export_checkpoint, import_checkpoint
 from realm_jax.train.run_folder import load_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def published(tiny_corpus, tmp_path_factory):

@@ -13,6 +13,8 @@ from realm_jax.runs.materialise import materialise
 from realm_jax.runs.pretrain import pretrain
 from realm_jax.train.run_folder import load_run
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('seqio', exc_type=ImportError)
 
 

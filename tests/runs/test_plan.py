@@ -88,6 +88,7 @@ def header_of(name: str) -> str:
 
 
 # For a machine that is measured, time is not compared.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name', sorted(path.stem for path in RUNS.glob('*.gin'))
 )
@@ -198,6 +199,7 @@ def test_microbatches_take_the_memory_of_a_part():
   assert planned(config=dataclasses.replace(tight, num_microbatches=2**15))
 
 
+@pytest.mark.slow
 def test_layers_that_are_computed_again_cost_time_and_save_memory():
   deep = dataclasses.replace(tiny.ENCODER, num_layers=6)
   model = dataclasses.replace(tiny.MODEL, encoder=deep)

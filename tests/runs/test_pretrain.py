@@ -152,6 +152,7 @@ def test_a_run_killed_at_its_worst_moments_ends_as_one_never_killed(
   assert_same_run(resume(), tiny_pretrained)
 
 
+@pytest.mark.slow
 def test_a_run_asked_to_stop_saves_and_says_so(
   stop, resume, tmp_path, tiny_pretrained
 ):
@@ -209,6 +210,7 @@ def test_the_index_is_refreshed_when_due(tiny_pretrained):
   assert kept == ['00000008', '00000011']
 
 
+@pytest.mark.slow
 def test_without_refreshing_the_first_index_stays(
   tmp_path, tiny_corpus, tiny_start
 ):
@@ -252,6 +254,7 @@ def test_a_corpus_with_another_vocabulary_is_refused(tmp_path, tiny_start):
     pretrain(str(other), str(tmp_path / 'run'), str(tiny_start))
 
 
+@pytest.mark.slow
 def test_the_arithmetic_may_change_between_stages(
   tiny_corpus, tiny_start, tmp_path
 ):
@@ -294,6 +297,7 @@ def test_a_run_of_no_steps_keeps_what_it_starts_from(
   assert (run.stage, run.num_steps) == ('pretrain', 0)
 
 
+@pytest.mark.slow
 def test_workers_that_make_the_examples_change_nothing(
   tmp_path, tiny_corpus, tiny_start, tiny_questions, tiny_pretrained
 ):

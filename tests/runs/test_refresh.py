@@ -20,6 +20,8 @@ from realm_jax.train.pretrain_source import PretrainSource
 from realm_jax.train.reporting import read_metrics
 from realm_jax.train.run_folder import load_run
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
   """Nothing is saved on its way out."""
@@ -114,7 +116,6 @@ def test_a_killed_run_that_works_ahead_ends_as_one_never_killed(train, refresh):
   assert len(ages[0]) == 9
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('refresh', ['synchronous(every=4)', 'off'])
 def test_a_replay_ends_as_the_run_that_it_replays(train, refresh):
   whole = train('whole', refresh)

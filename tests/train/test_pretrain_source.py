@@ -191,6 +191,7 @@ def test_a_batch_ahead_is_made_again_without_another_search(setup, tmp_path):
       assert figures[name] == measured[name], name
 
 
+@pytest.mark.slow
 def test_a_levelled_null_document_scores_like_what_is_found(setup, tmp_path):
   corpus, params, make_source = setup
   plain, level = (

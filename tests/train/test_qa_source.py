@@ -11,6 +11,7 @@ from realm_jax.train.loop import LoopConfig
 from realm_jax.train.reporting import read_metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('labels', 'share'), [('official', 0), ('wordpiece', 1)]
 )

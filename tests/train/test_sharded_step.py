@@ -122,6 +122,7 @@ def ict_on_one_device(batches):
   return train(make_ict_step, [ict_batch(b) for b in batches], None)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('mesh', 'words'),
   [
@@ -178,6 +179,7 @@ def test_without_dropout_a_mesh_pretrains_as_one_device(batches):
   np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_state_is_restored_onto_another_mesh(tmp_path):
   optimizer = new_optimizer(make_ict_step)
   layouts = [

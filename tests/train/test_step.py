@@ -169,7 +169,15 @@ def pretraining(corpus):
   )
 
 
-@pytest.mark.parametrize('objective', OBJECTIVES)
+@pytest.mark.parametrize(
+  'objective',
+  [
+    pytest.param(
+      name, marks=[] if name == 'marginal_span' else pytest.mark.slow
+    )
+    for name in OBJECTIVES
+  ],
+)
 def test_pretraining_lowers_the_loss(model, params, pretraining, objective):
   before, after, metrics = run(
     lambda optimizer: make_pretrain_step(model, optimizer, objective),
@@ -191,6 +199,7 @@ def test_pretraining_lowers_the_loss(model, params, pretraining, objective):
     assert quantiles == sorted(quantiles)
 
 
+@pytest.mark.slow
 def test_a_fixed_retriever_gets_no_gradient(model, params, pretraining):
   _, _, metrics = run(
     lambda optimizer: make_pretrain_step(
@@ -206,6 +215,7 @@ def test_a_fixed_retriever_gets_no_gradient(model, params, pretraining):
   assert_falls(metrics, 'loss')
 
 
+@pytest.mark.slow
 def test_finetuning_lowers_the_loss_and_leaves_the_document_embedder(
   corpus, model, params, tiny_questions, tmp_path
 ):
@@ -249,6 +259,7 @@ def test_finetuning_lowers_the_loss_and_leaves_the_document_embedder(
     assert any(name.startswith(part) for name in moved)
 
 
+@pytest.mark.slow
 def test_towers_have_the_gradients_of_a_model_with_two_embedders(
   model, params, pretraining
 ):
@@ -325,6 +336,7 @@ def test_the_null_document_is_scored_first():
   np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_step_gives_the_same_and_another_step_other_dropout(
   model, params, pretraining
 ):

@@ -208,6 +208,7 @@ def _boxed_shapes(config: RealmConfig) -> Any:
   return jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0)))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def init_params(config: RealmConfig, rng: Array) -> Any:
   """New parameters, float32.
 
@@ -219,8 +220,7 @@ def init_params(config: RealmConfig, rng: Array) -> Any:
     A tree of arrays. Its top level has 'reader', and 'embedder' or, without
     share_embedders, 'query_embedder' and 'document_embedder'.
   """
-  make = jax.jit(lambda rng: nn.unbox(_boxed_params(config, rng)))
-  return make(rng)
+  return nn.unbox(_boxed_params(config, rng))
 
 
 def abstract_params(config: RealmConfig) -> Any:

@@ -54,6 +54,7 @@ def exported(start, tmp_path_factory):
   return out
 
 
+@pytest.mark.slow
 def test_an_encoder_beside_its_reader_is_no_second_one(exported, start):
   for names in (('encoder', 'reader'), ('reader', 'encoder')):
     _, params, *_ = read_hf_realm([exported / name for name in names])
@@ -64,6 +65,7 @@ def assert_same(one, other):
   jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.slow
 def test_what_is_exported_comes_back_bit_for_bit(
   exported, start, tiny_corpus, tmp_path
 ):
@@ -107,6 +109,7 @@ def test_two_embedders_come_back_as_two(tiny_corpus, tmp_path):
     assert_same(params['embedder'], loaded.params[name])
 
 
+@pytest.mark.slow
 def test_an_encoder_lacks_the_span_head_alone(exported, start, caplog):
   _, params, *_ = read_hf_realm([exported / 'encoder'], seed=5)
   first = load_run(start)
@@ -245,6 +248,7 @@ def test_lengths_are_theirs_where_they_tell(copied, tmp_path):
   assert (lengths['query_len'], lengths['document_len']) == (13, 37)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'fields, message',
   [

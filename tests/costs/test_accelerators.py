@@ -48,6 +48,7 @@ def test_a_pass_takes_longer_than_reading(platform, times):
   assert seconds == pytest.approx(1 + times)
 
 
+@pytest.mark.slow
 def test_what_an_h200_took_is_planned_within_thirty_percent():
   """Measured in experiments/accelerator: 181 ms, 59 GiB, 8,417 blocks/s."""
   encoder = EncoderConfig(

@@ -167,6 +167,7 @@ def test_parameters_are_those_that_are_made():
   }
 
 
+@pytest.mark.slow
 def test_bert_base_has_as_many_parameters_as_it_is_known_to_have():
   counted = parameter_counts(abstract_params(RealmConfig()))
   # Encoder of BERT-base with its pooler: 109,482,240 (Devlin et al.: 110 M).

@@ -83,6 +83,7 @@ def test_with_nothing_left_out_the_corpus_is_the_same(corpus, tmp_path):
   assert list(new.sentences) == list(corpus.sentences)
 
 
+@pytest.mark.slow
 @given(chosen=st.sets(st.sampled_from(TITLES)), piece=st.integers(1, 12))
 def test_blocks_that_stay_are_the_old_ones(
   corpus, added, tmp_path_factory, chosen, piece

@@ -467,6 +467,7 @@ def count_text(content):
   return 1
 
 
+@pytest.mark.slow
 @origins
 @pytest.mark.parametrize(
   'name, encode, count',

@@ -67,6 +67,7 @@ def test_questions_find_what_their_mean_is_nearest_to(
   np.testing.assert_allclose(best, -np.sort(-scores, axis=1)[:, :3], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_was_embedded_once_is_found_again(
   encoder, tiny_questions, tmp_path, monkeypatch
 ):

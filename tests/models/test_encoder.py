@@ -141,6 +141,7 @@ def test_leading_dimensions_are_kept(params):
   )
 
 
+@pytest.mark.slow
 def test_bfloat16_arithmetic_is_close_to_float32(params):
   text = random_text(2, 9)
   config = dataclasses.replace(CONFIG, dtype='bfloat16')
@@ -193,6 +194,7 @@ def test_what_is_computed_again_has_the_same_gradient(params, remat):
   )
 
 
+@pytest.mark.slow
 def test_each_remat_computes_again_what_it_says(params):
   num_products = {}
   for remat in ('none', 'dots', 'full'):

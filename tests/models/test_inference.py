@@ -56,6 +56,7 @@ def test_texts_are_embedded(params, method):
   np.testing.assert_allclose(embeds, apply(params, method, texts), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_blanks_are_filled_with_the_likeliest(params):
   log_probs = apply(params, Realm.mlm_log_probs, JOINT, POSITIONS)
   ids, best = make_fill_in(MODEL)(params, JOINT, POSITIONS)
@@ -78,6 +79,7 @@ def span_inputs(scores, block_mask, answer_ids=None, answer_lens=None):
   return SpanInputs(scores, JOINT, block_mask, answer_ids, answer_lens)
 
 
+@pytest.mark.slow
 def test_the_best_spans_of_all_blocks_are_read(params):
   block_mask = np.zeros((BATCH, NUM_READ, LENGTH), np.int32)
   block_mask[:, :, 3:8] = 1

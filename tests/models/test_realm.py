@@ -170,6 +170,7 @@ def test_every_axis_of_every_parameter_has_a_name(params):
   jax.tree.map(check, params, axes)
 
 
+@pytest.mark.slow
 def test_candidates_do_not_see_each_other(params):
   joint = texts(6, 2, 3, 8)
   positions, targets = np.array([[1, 5], [2, 7]]), np.array([[9, 4], [33, 60]])

@@ -286,6 +286,7 @@ def assert_token_terms(file, case, gold, terms, mask):
     )
 
 
+@pytest.mark.slow
 @each_case('knowledge_aug_encoder.npz')
 def test_masked_tokens(published, case):
   """Where nothing is masked theirs has NaN for gradients, ours zeros."""

@@ -274,6 +274,7 @@ def test_fine_tuning_updates(fine_tuning, system, own_norm):
       assert_weights_close(state.params, fine_tuning, i + 1, clipping)
 
 
+@pytest.mark.slow
 def test_answers(fine_tuning, system):
   answerer = Answerer(system.model, system.retriever())
   for i, example in enumerate(fine_tuning.examples):

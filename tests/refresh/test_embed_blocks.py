@@ -83,6 +83,7 @@ def test_blocks_are_embedded_as_one_by_one(
 
 
 # All 16 blocks at once, or 12 and the rest.
+@pytest.mark.slow
 @pytest.mark.parametrize('num_tokens', [240, 120])
 def test_all_devices_embed_what_one_does(
   corpus, setup, monkeypatch, num_tokens

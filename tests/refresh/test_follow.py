@@ -130,6 +130,7 @@ def test_a_second_builder_is_refused(tmp_path):
   assert builder_pid(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_dead_builder_is_in_nobodys_way(tmp_path, run_python):
   said = run_python(
     'import os, pathlib, sys\n'

@@ -38,6 +38,7 @@ def embeds(model, params):
   return np.asarray(make_embed(model, Realm.embed_documents)(params, inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shared', [True, False])
 def test_what_is_published_embeds_the_same_documents_alike(
   tmp_path, params, shared
@@ -63,6 +64,7 @@ def test_parameters_have_one_fingerprint_on_any_layout(tmp_path, params):
   assert params_fingerprint(found) == params_fingerprint(params)
 
 
+@pytest.mark.slow
 def test_a_step_is_published_once_and_replaced_by_another(tmp_path, params):
   publish(tmp_path, 7, params)
   manifest = tmp_path / 'published' / '00000007' / 'manifest.json'

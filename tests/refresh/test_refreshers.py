@@ -202,6 +202,7 @@ def test_a_pass_takes_each_block_once(setup, pass_every, num_devices):
     np.testing.assert_array_equal(taken, np.arange(setup.corpus.num_blocks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'index', [{}, {'dtype': 'bfloat16', 'rescore': False}, {'dtype': 'int8'}]
 )
@@ -471,6 +472,7 @@ def flip_a_byte(folder):
   path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('fault', 'message'),
   [

@@ -47,6 +47,7 @@ def counted(setup):
   return embed, num_documents
 
 
+@pytest.mark.slow
 def test_blocks_that_stayed_are_not_embedded_again(
   corpora, setup, counted, tmp_path
 ):
@@ -98,6 +99,7 @@ def test_nothing_is_embedded_for_the_same_corpus(
   np.testing.assert_array_equal(found.block_embeds, made.block_embeds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['parameters', 'lengths', 'unknown'])
 def test_embeddings_of_something_else_are_not_taken(
   corpora, setup, counted, tmp_path, what

@@ -38,6 +38,7 @@ def params_of(run, seed):
   return init_params(run.model, jax.random.key(seed))
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_to_what_build_index_makes(tmp_path, tiny_corpus):
   run = make_run(tmp_path / 'run', tiny_corpus)
   params = params_of(run, 5)

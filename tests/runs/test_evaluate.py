@@ -67,6 +67,7 @@ def test_fewer_than_one_question_is_refused(run, questions, out, max_questions):
   assert not out.exists()
 
 
+@pytest.mark.slow
 def test_as_many_documents_are_read_as_told(run, questions, out, monkeypatch):
   """Even if that is more than are judged."""
   monkeypatch.setattr(module, 'DEFAULT_KS', (1, 5))
@@ -181,6 +182,7 @@ def test_a_retriever_has_no_predictions_to_score(tiny_start, questions, out):
     score(questions, str(out / 'predictions.jsonl'))
 
 
+@pytest.mark.slow
 def test_the_utility_of_what_was_read_is_averaged(
   run, questions, out, monkeypatch
 ):
@@ -283,6 +285,7 @@ def test_what_is_not_whole_is_measured_anew(run, questions, out, counted, lost):
   assert len(counted) == 2
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_killed_does_not_look_whole(
   run, questions, out, monkeypatch
 ):

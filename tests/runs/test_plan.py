@@ -117,6 +117,7 @@ def test_a_run_file_opens_with_what_the_plan_says(name, capsys, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'accelerator', 'num_devices', 'settings'),
   [
@@ -220,6 +221,7 @@ def test_layers_that_are_computed_again_cost_time_and_save_memory():
   assert of('full')['run']['step_seconds'] > none['run']['step_seconds']
 
 
+@pytest.mark.slow
 def test_fused_attention_holds_no_scores():
   encoder = dataclasses.replace(
     tiny.ENCODER,
@@ -378,6 +380,7 @@ def test_quantities(value, text):
   assert quantity(value, 'B') == text
 
 
+@pytest.mark.slow
 def test_layers_that_are_scanned_are_copied():
   encoder = dataclasses.replace(tiny.ENCODER, num_layers=4)
 

@@ -118,7 +118,8 @@ def assert_same_run(actual, expected):
 
 
 # 2 is before the first checkpoint, at 3; 5 after the refresh at 4.
-@pytest.mark.parametrize('step', [pytest.param(2, marks=pytest.mark.slow), 5])
+@pytest.mark.slow
+@pytest.mark.parametrize('step', [2, 5])
 def test_a_killed_run_ends_as_one_never_killed(
   stop, resume, tiny_pretrained, step
 ):

@@ -106,11 +106,12 @@ def assert_same_update(actual, expected):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('objective', 'num_microbatches'),
   [
     ('marginal_token', 2),
-    pytest.param('marginal_span', 4, marks=pytest.mark.slow),
+    ('marginal_span', 4),
   ],
 )
 def test_pretraining_in_parts_is_that_of_the_whole_batch(

@@ -205,6 +205,7 @@ def test_shapes_are_enough_to_make_an_optimizer():
   ) == jax.tree.structure(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('frozen', [(), ('^reader/',)])
 def test_the_state_survives_a_checkpoint(tmp_path, frozen):
   params = tree(6)

@@ -175,6 +175,7 @@ def test_moved_files_are_the_same_and_changed_ones_are_not(tmp_path, corpus):
     make(tmp_path, corpus, questions={'file': 'b.jsonl', 'sha256': 'abd'})
 
 
+@pytest.mark.slow
 def test_a_run_is_known_by_what_it_holds(tmp_path, tiny_start, corpus):
   moved = tmp_path / 'moved'
   shutil.copytree(tiny_start, moved)

@@ -308,6 +308,7 @@ def test_a_run_killed_on_two_devices_goes_on_on_four(
   )
 
 
+@pytest.mark.slow
 def test_an_index_is_built_by_all_devices(tmp_path, tiny_start):
   found = []
   for name, mesh in (('one', None), ('all', MeshConfig())):

@@ -109,7 +109,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('refresh', 'num_steps'),
-  [('rolling(pass_every=3)', 8), ('second_mesh(every=2)', 30)],
+  [
+    ('second_mesh(every=2)', 30),
+    pytest.param('rolling(pass_every=3)', 8, marks=pytest.mark.long),
+  ],
 )
 def test_any_schedule_brings_younger_embeddings(
   train, tmp_path, refresh, num_steps

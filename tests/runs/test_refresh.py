@@ -98,7 +98,7 @@ def test_a_batch_ahead_is_retrieved_with_parameters_of_one_step_before(
   'refresh',
   [
     'rolling(pass_every=5)',
-    pytest.param('synchronous(every=4)', marks=pytest.mark.slow),
+    pytest.param('synchronous(every=4)', marks=pytest.mark.long),
     pytest.param('off', marks=pytest.mark.long),
   ],
 )
@@ -116,7 +116,13 @@ def test_a_killed_run_that_works_ahead_ends_as_one_never_killed(train, refresh):
   assert len(ages[0]) == 9
 
 
-@pytest.mark.parametrize('refresh', ['synchronous(every=4)', 'off'])
+@pytest.mark.parametrize(
+  'refresh',
+  [
+    'synchronous(every=4)',
+    pytest.param('off', marks=pytest.mark.long),
+  ],
+)
 def test_a_replay_ends_as_the_run_that_it_replays(train, refresh):
   whole = train('whole', refresh)
   replay = train('replay', 'rolling(pass_every=3)', replay=whole)

@@ -150,12 +150,13 @@ def pretrained_on_one_device(batches):
 @pytest.mark.parametrize(
   'mesh',
   [
-    MeshConfig(2),
     MeshConfig(4),
-    MeshConfig(8),
     MeshConfig(8, rules='replicated'),
-    MeshConfig(2, 2, 'tensor'),
     MeshConfig(2, 4, 'tensor'),
+    *[
+      pytest.param(mesh, marks=pytest.mark.long)
+      for mesh in (MeshConfig(2), MeshConfig(8), MeshConfig(2, 2, 'tensor'))
+    ],
   ],
   ids=str,
 )

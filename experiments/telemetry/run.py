@@ -31,23 +31,25 @@ WITH, WITHOUT, RECORD = 'with telemetry', 'without', 'a record'
 
 def step_of(
   config: RealmConfig, batch: Any, telemetry: bool
-) -> Callable[[], Any]:
-  """A step after another, of parameters of their own."""
+) -> tuple[Callable[[], Any], dict[str, float]]:
+  """A step after another, and what XLA counts of one."""
   params = init_params(config, jax.random.key(0))
   optimizer, _ = make_optimizer(
     OptimizerConfig(3e-5).for_stage(1000, ('^reader/span_head/',), params),
     params,
   )
+  state, rng = create_state(params, optimizer), jax.random.key(0)
   step = make_pretrain_step(config, optimizer, telemetry=telemetry)
-  state = create_state(params, optimizer)
+  compiled = step.lower(state, batch, rng).compile()
+  counts = compiled.cost_analysis()
 
   def run() -> Any:
     nonlocal state
-    state, metrics = step(state, batch, jax.random.key(0))
+    state, metrics = compiled(state, batch, rng)
     jax.block_until_ready(state)
     return metrics
 
-  return run
+  return run, {name: counts[name] for name in ('flops', 'bytes accessed')}
 
 
 def main() -> None:
@@ -66,9 +68,9 @@ def main() -> None:
   )
   shape = StepShape(batch_size, 8, 96, 288, 384, 10)
   batch = MadeUpBatches(shape, config.encoder.vocab_size)()
-  steps = {
-    name: step_of(config, batch, name == WITH) for name in (WITHOUT, WITH)
-  }
+  steps, counts = {}, {}
+  for name in (WITHOUT, WITH):
+    steps[name], counts[name] = step_of(config, batch, name == WITH)
   metrics = steps[WITH]()
   with tempfile.TemporaryDirectory() as folder:
     reporter = Reporter(Path(folder), 'pretrain', 10**6, 0, 8)
@@ -87,6 +89,7 @@ def main() -> None:
   found = {
     'machine': machine(),
     'size': args.size,
+    'counts': counts,
     'median_seconds': {
       name: statistics.median(times) for name, times in seconds.items()
     },

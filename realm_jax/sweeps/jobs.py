@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from realm_jax.errors import USER_ERRORS, UserError
+from realm_jax.sweeps.cores import Cores, pin
 from realm_jax.sweeps.stages import CellRun, Stage
 
 # Of what a failed job has printed, so much is kept.
@@ -226,7 +227,9 @@ def _log(logs: Path, job: Job) -> Path:
 class Processes:
   """Runs each job in a process of its own, perhaps on another machine."""
 
-  def __init__(self, own: Sequence[str], launcher: str | None):
+  def __init__(
+    self, own: Sequence[str], launcher: str | None, num_workers: int = 1
+  ):
     """Keeps its arguments.
 
     Args:
@@ -234,12 +237,14 @@ class Processes:
       launcher: command that is run in its place, with {cell} for the name of
         the job: it must return when the job has ended, with status 0 if that is
         done.
+      num_workers: jobs at a time; without a launcher they share the cores.
 
     Raises:
       UserError: the launcher has no {cell}, or cannot be read as a command.
     """
     self._own = list(own)
     self._launcher: list[str] | None = None
+    self._cores = Cores(num_workers)
     self._running: set[subprocess.Popen] = set()
     self._lock = threading.Lock()
     if launcher is not None:
@@ -263,22 +268,25 @@ class Processes:
     command = [*self._own, '--only', job.name]
     if self._launcher is not None:
       command = [w.replace('{cell}', job.name) for w in self._launcher]
-    process = subprocess.Popen(
-      command,
-      stdin=subprocess.DEVNULL,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      errors='replace',
-      env=_SHARED | os.environ,
-      # A group of its own, so that what it starts can be stopped with it.
-      start_new_session=True,
-    )
-    with self._lock:
-      self._running.add(process)
-    printed, _ = process.communicate()
-    with self._lock:
-      self._running.discard(process)
+    with self._cores.lent() as cores:
+      process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+        env=_SHARED | os.environ,
+        # A group of its own, so that what it starts can be stopped with it.
+        start_new_session=True,
+      )
+      if self._launcher is None:
+        pin(process.pid, cores)
+      with self._lock:
+        self._running.add(process)
+      printed, _ = process.communicate()
+      with self._lock:
+        self._running.discard(process)
     if process.returncode:
       raise RuntimeError(
         f'{shlex.join(command)}\nended with status {process.returncode}:\n'

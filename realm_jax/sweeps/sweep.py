@@ -213,7 +213,7 @@ def _run(
   logs = folder / 'failed'
   if num_workers == 1 and launcher is None:
     return run_jobs(todo, lambda job: run_here(job, stages), 1, logs, tell)
-  processes = Processes(own_command(arguments), launcher)
+  processes = Processes(own_command(arguments), launcher, num_workers)
   with _terminated_as_interrupted():
     return run_jobs(todo, processes, num_workers, logs, tell, processes.stop)
 

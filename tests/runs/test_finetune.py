@@ -125,7 +125,7 @@ def test_any_schedule_brings_younger_embeddings(
   assert ages[num_steps] < num_steps - 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_builder_follows_fine_tuning(train, tmp_path):
   refresh = 'separate_process(every=2, at_most_late=50)'
   config = dataclasses.replace(CONFIG, refresh=refresh)

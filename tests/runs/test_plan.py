@@ -341,7 +341,7 @@ print(held, sum(device_memory(work).values()))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_memory_of_a_step_is_near_what_the_compiler_says(run_python):
   # As a user compiles it.
   printed = run_python(MEMORY, JAX_DISABLE_MOST_OPTIMIZATIONS='0', XLA_FLAGS='')

@@ -340,7 +340,10 @@ STAGES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize(
+  'stage',
+  ['ict', 'finetune', pytest.param('closed_book', marks=pytest.mark.long)],
+)
 def test_the_other_stages_run_on_a_mesh(
   tmp_path, tiny_corpus, tiny_start, tiny_questions, stage
 ):

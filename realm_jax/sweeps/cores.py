@@ -21,14 +21,16 @@ class Cores:
   lent: the processes use all cores.
   """
 
-  def __init__(self, num_jobs: int):
+  def __init__(self, num_jobs: int, pinned: bool = True):
     """Shares the cores that this process may use.
 
     Args:
       num_jobs: at a time; of more jobs than cores, several use one.
+      pinned: False lends nothing: the jobs run elsewhere.
     """
     self._shares: queue.SimpleQueue[frozenset[int]] = queue.SimpleQueue()
-    for share in _shares(num_jobs):
+    none = [frozenset[int]()] * num_jobs
+    for share in _shares(num_jobs) if pinned else none:
       self._shares.put(share)
 
   @contextlib.contextmanager

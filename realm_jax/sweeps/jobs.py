@@ -237,14 +237,14 @@ class Processes:
       launcher: command that is run in its place, with {cell} for the name of
         the job: it must return when the job has ended, with status 0 if that is
         done.
-      num_workers: jobs at a time; without a launcher they share the cores.
+      num_workers: most jobs at a time; without a launcher they share the cores.
 
     Raises:
       UserError: the launcher has no {cell}, or cannot be read as a command.
     """
     self._own = list(own)
     self._launcher: list[str] | None = None
-    self._cores = Cores(num_workers)
+    self._cores = Cores(num_workers, pinned=launcher is None)
     self._running: set[subprocess.Popen] = set()
     self._lock = threading.Lock()
     if launcher is not None:
@@ -280,8 +280,7 @@ class Processes:
         # A group of its own, so that what it starts can be stopped with it.
         start_new_session=True,
       )
-      if self._launcher is None:
-        pin(process.pid, cores)
+      pin(process.pid, cores)
       with self._lock:
         self._running.add(process)
       printed, _ = process.communicate()

@@ -64,6 +64,13 @@ def test_what_was_lent_is_lent_again(monkeypatch):
     assert again in (first, second)
 
 
+def test_jobs_elsewhere_are_lent_nothing(monkeypatch):
+  machine_of(monkeypatch, 4)
+  shared = Cores(2, pinned=False)
+  with shared.lent() as first, shared.lent() as second:
+    assert first == second == frozenset()
+
+
 def test_one_job_has_all_cores(monkeypatch):
   machine_of(monkeypatch, 4)
   assert all_lent(1) == [frozenset()]

@@ -342,7 +342,12 @@ STAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'stage',
-  ['ict', 'finetune', pytest.param('closed_book', marks=pytest.mark.long)],
+  [
+    pytest.param(
+      stage, marks=pytest.mark.long if stage == 'closed_book' else ()
+    )
+    for stage in STAGES
+  ],
 )
 def test_the_other_stages_run_on_a_mesh(
   tmp_path, tiny_corpus, tiny_start, tiny_questions, stage

@@ -64,7 +64,7 @@ _PRETRAIN_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-4)
 _FINETUNE = FinetuneConfig(batch_size=16, beam_size=50, num_read=5)
 # A third of the steps leaves the span head unfinished, and the difference that
 # a better retriever makes in the noise.
-_FINETUNE_LOOP = dataclasses.replace(_LOOP, num_steps=1200)
+_FINETUNE_LOOP = dataclasses.replace(_LOOP, num_steps=800)
 # The span head is new and must learn fast, the embedder keep what it knows.
 _FINETUNE_OPTIMIZER = dataclasses.replace(
   _OPTIMIZER, slowed=(('^query_embedder/', 0.3),)

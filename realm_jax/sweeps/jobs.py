@@ -69,6 +69,12 @@ def jobs_of(runs: Sequence[CellRun]) -> list[Job]:
   return list(_ordered(jobs))
 
 
+def needed_for(runs: Sequence[CellRun], jobs: Sequence[Job]) -> list[Job]:
+  """Those of the jobs of a sweep that have a stage of some of its cells."""
+  names = {stage.name for run in runs for stage in run.stages}
+  return [job for job in jobs if names & {stage.name for stage in job.stages}]
+
+
 def _ordered(jobs: Sequence[Job]) -> Iterator[Job]:
   """Jobs after those they need; of those that could go, in the given order."""
   done: set[str] = set()

@@ -9,6 +9,7 @@ from realm_jax.eval.charts import Curve, bands_from_records, save_chart
 from realm_jax.eval.report import write_report
 from realm_jax.folders import make_folder
 from realm_jax.sweeps.cells import SweepConfig
+from realm_jax.sweeps.measurements import Measurements
 from realm_jax.sweeps.results import Row
 from realm_jax.sweeps.stages import CellRun
 from realm_jax.sweeps.tables import (
@@ -18,39 +19,37 @@ from realm_jax.sweeps.tables import (
   report_notes,
   summary_rows,
 )
-from realm_jax.train.reporting import read_metrics
 
 
 def write_results(
   sweep: Path,
-  stages: Path,
   rows: Sequence[Row],
   runs: Sequence[CellRun],
   config: SweepConfig,
-  made_with: Mapping[str, str],
+  measured: Measurements,
   settings: Mapping[str, Any],
 ) -> None:
   """Writes table.md, .csv and .tex, plots/ and report.html.
 
   Args:
     sweep: the sweep's folder.
-    stages: folder of all stages.
     rows: as results.collect gives them.
     runs: all cells with all seeds.
     config: of the sweep.
-    made_with: as results.measured_with gives it.
+    measured: of the cells.
     settings: shown at the end of the report.
 
   Raises:
     ImportError: the extra `report` is not installed.
   """
+  made_with = measured.made_with()
   for name, text in (
     ('table.md', markdown(rows, config, made_with)),
     ('table.csv', comma_separated(rows, config)),
     ('table.tex', latex(rows, config, made_with)),
   ):
     _replace(sweep / name, text)
-  groups = _plotted(_curves(stages, runs, config))
+  groups = _plotted(_curves(measured, runs, config))
   plots = make_folder(sweep / 'plots')
   for quantity, curves, series in groups:
     save_chart(curves, series, plots / quantity.replace('/', '_'))
@@ -72,7 +71,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _curves(
-  stages: Path, runs: Sequence[CellRun], config: SweepConfig
+  measured: Measurements, runs: Sequence[CellRun], config: SweepConfig
 ) -> list[Curve]:
   """Of the pre-training of the cells; cells that share it share a line."""
   cells: dict[tuple[str, ...], list[CellRun]] = {}
@@ -85,8 +84,7 @@ def _curves(
     own[0].cell.name: [
       found
       for run in own
-      if run.pretrained
-      and (found := read_metrics(run.pretrained.folder(stages)))
+      if run.pretrained and (found := measured.records.get(run.pretrained.name))
     ]
     for own in cells.values()
   }

@@ -1,31 +1,17 @@
 """What the cells of a sweep scored: figures, differences, and of what."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from realm_jax import eval as eval_package
-from realm_jax.eval.comparison import check_same_questions
+from realm_jax.errors import UserError
 from realm_jax.eval.intervals import Interval, crossed_interval
-from realm_jax.eval.predictions import read_predictions, values_of
-from realm_jax.folders import MANIFEST, package_versions, read_json
-from realm_jax.sweeps.cells import EVALUATIONS, PRETRAIN, SweepConfig
-from realm_jax.sweeps.stages import CellRun, Stage
-from realm_jax.train.reporting import read_metrics
-from realm_jax.train.run_folder import index_folder
-
-# What a metric's value depends on, in realm_jax/eval.
-_METRIC_SOURCES = (
-  'answers.py',
-  'predictions.py',
-  'retrieval.py',
-  'verdicts.py',
-)
+from realm_jax.sweeps.cells import PRETRAIN, SweepConfig
+from realm_jax.sweeps.measurements import Measurements
+from realm_jax.sweeps.stages import CellRun
 
 
 class Figure(NamedTuple):
@@ -69,64 +55,72 @@ class _Measured(NamedTuple):
   """Of a cell: metric -> seed -> values; and what each evaluation read."""
 
   values: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]
-  provenance: list[dict[str, str]]
-  questions: dict[str, list[dict[str, Any]]]
+  provenance: list[Mapping[str, str]]
 
 
 def collect(
-  runs: Sequence[CellRun], config: SweepConfig, stages: Path
+  runs: Sequence[CellRun], config: SweepConfig, measured: Measurements
 ) -> list[Row]:
   """The table, of what has been measured so far.
 
   Args:
     runs: all cells with all seeds.
     config: metrics and reference.
-    stages: folder of all stages.
+    measured: of these cells.
 
   Raises:
     UserError: two cells were measured on different questions.
   """
   names = list(dict.fromkeys(run.cell.name for run in runs))
-  measured = {
-    name: _measure([r for r in runs if r.cell.name == name], stages)
+  by_cell = {
+    name: _of_cell([r for r in runs if r.cell.name == name], measured)
     for name in names
   }
   reference = config.reference or names[0]
   for name in names:
-    for evaluation in EVALUATIONS:
-      ours, theirs = (
-        measured[n].questions.get(evaluation) for n in (name, reference)
-      )
-      if ours and theirs:
-        check_same_questions(ours, theirs)
-  return [_row(name, measured, reference, config.metrics) for name in names]
+    _check_same_questions(name, reference, by_cell)
+  return [_row(name, by_cell, reference, config.metrics) for name in names]
 
 
-def _measure(runs: Sequence[CellRun], stages: Path) -> _Measured:
-  measured = _Measured({}, [], {})
+def _of_cell(runs: Sequence[CellRun], measured: Measurements) -> _Measured:
+  found = _Measured({}, [])
   for run in runs:
-    for evaluation, stage in run.evaluations.items():
-      folder = stage.folder(stages)
-      if not (folder / 'metrics.json').is_file():
+    for name, stage in run.evaluations.items():
+      evaluation = measured.evaluations.get(stage.name)
+      if evaluation is None:
         continue
-      predictions = read_predictions(folder)
-      measured.provenance.append(_provenance(stage, folder, stages))
-      measured.questions.setdefault(evaluation, predictions)
-      for metric, values in values_of(predictions).items():
-        by_seed = measured.values.setdefault(f'{evaluation}/{metric}', {})
+      found.provenance.append(evaluation.provenance)
+      for metric, values in evaluation.values.items():
+        by_seed = found.values.setdefault(f'{name}/{metric}', {})
         by_seed[run.seed] = values
       # What has been evaluated has been pre-trained to its end.
       if run.pretrained is not None:
-        for name, value in _recorded(run.pretrained.folder(stages)).items():
-          by_seed = measured.values.setdefault(f'{PRETRAIN}/{name}', {})
+        records = measured.records.get(run.pretrained.name, ())
+        for recorded, value in _recorded(records).items():
+          by_seed = found.values.setdefault(f'{PRETRAIN}/{recorded}', {})
           by_seed[run.seed] = np.zeros(1, np.int64), np.array([value])
-  return measured
+  return found
 
 
-def _recorded(run: Path) -> dict[str, float]:
+def _check_same_questions(
+  cell: str, reference: str, by_cell: Mapping[str, _Measured]
+) -> None:
+  """Raises UserError where differences would be of different questions."""
+  ours, theirs = (
+    {one['asked'] for one in by_cell[name].provenance}
+    for name in (cell, reference)
+  )
+  if len(ours | theirs) > 1:
+    raise UserError(
+      f'Cells {cell!r} and {reference!r} were not all measured on the same '
+      'questions with the same answers: they cannot be compared in one sweep.'
+    )
+
+
+def _recorded(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
   """Means over the records of a run, and of seconds the sums."""
   by_name: dict[str, list[float]] = {}
-  for record in read_metrics(run):
+  for record in records:
     for name, value in record.items():
       if math.isfinite(value):
         by_name.setdefault(name, []).append(value)
@@ -203,22 +197,6 @@ def _matrix(by_key: Mapping[Any, Any], keys: Sequence[Any]) -> np.ndarray:
   )
 
 
-def _provenance(stage: Stage, folder: Path, stages: Path) -> dict[str, str]:
-  """What an evaluation searched, and with which questions and settings."""
-  metrics = read_json(folder / 'metrics.json')
-  corpus = metrics['corpus_fingerprint']
-  run = stage.inputs['run'].folder(stages)
-  snapshot = index_folder(run, corpus) / MANIFEST
-  embeds = (
-    read_json(snapshot)['params_fingerprint'] if snapshot.is_file() else ''
-  )
-  return {
-    'corpus': corpus,
-    'questions': metrics['questions_sha256'],
-    'index': json.dumps([embeds, corpus, metrics['index']], sort_keys=True),
-  }
-
-
 def _fingerprints(provenance: Sequence[Mapping[str, str]]) -> dict[str, str]:
   """Of corpora, questions, and vectors with how they are searched."""
   return {
@@ -234,11 +212,3 @@ def _short(values: set[str]) -> str:
     return value[:12]
   text = '\n'.join(sorted(values))
   return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def measured_with() -> dict[str, str]:
-  """Package versions, and a hash of the code of the metrics."""
-  digest = hashlib.sha256()
-  for name in _METRIC_SOURCES:
-    digest.update((Path(eval_package.__path__[0]) / name).read_bytes())
-  return {'metrics': digest.hexdigest()[:12], **package_versions()}

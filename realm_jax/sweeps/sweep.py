@@ -24,12 +24,18 @@ from realm_jax.sweeps.jobs import (
   Job,
   Processes,
   jobs_of,
+  needed_for,
   own_command,
   run_here,
   run_jobs,
 )
+from realm_jax.sweeps.measurements import (
+  is_measured,
+  keep,
+  read_measurements,
+)
 from realm_jax.sweeps.report import write_results
-from realm_jax.sweeps.results import Row, collect, measured_with
+from realm_jax.sweeps.results import Row, collect
 from realm_jax.sweeps.stages import CellRun, Sources, plan_cell, sweep_config
 from realm_jax.sweeps.tables import summary_rows
 
@@ -98,25 +104,26 @@ def sweep(
     for cell in cells_of(config)
     for seed in config.seeds
   ]
-  todo = jobs_of(runs)
+  kept = Path(out) / 'measurements'
+  missing = [run for run in runs if not is_measured(run, kept)]
+  todo = needed_for(missing, jobs_of(runs))
   if dry_run:
-    _show_plan(runs, todo, accelerator, console)
+    _show_plan(runs, missing, todo, accelerator, console)
     return []
   folder = make_folder(out)
   _check_folder(folder, config, runs)
   made = Path(stages) if stages else folder / 'stages'
   if only is not None:
-    run_here(_named(todo, only), made)
+    run_here(_named(jobs_of(runs), only), made)
     return []
   # Known now rather than after the training.
   for module in ('jinja2', 'matplotlib'):
     require(module, 'report')
   arguments = _command_line(out, gin, settings, sources, stages)
-  failed = _run(todo, folder, made, jobs, launcher, arguments, console)
-  rows = collect(runs, config, made)
-  write_results(
-    folder, made, rows, runs, config, measured_with(), _described(config, runs)
-  )
+  failed = _run(todo, folder, made, kept, jobs, launcher, arguments, console)
+  measured = read_measurements(runs, kept)
+  rows = collect(runs, config, measured)
+  write_results(folder, rows, runs, config, measured, _described(config, runs))
   console.print(rich_table(summary_rows(rows, config), title=config.title))
   console.print(f'Tables, plots and report: {out}', markup=False)
   if failed:
@@ -196,17 +203,20 @@ def _run(
   todo: Sequence[Job],
   folder: Path,
   stages: Path,
+  kept: Path,
   num_workers: int,
   launcher: str | None,
   arguments: Sequence[str],
   console: Console,
 ) -> dict[str, Failure]:
-  """Runs the jobs; returns those that failed."""
+  """Runs the jobs and keeps what they measure; returns those that failed."""
   number = 0
 
   def tell(job: Job, failure: Failure | None) -> None:
     nonlocal number
     number += 1
+    for stage in job.stages:
+      keep(stage, stages, kept)
     outcome = 'done' if failure is None else f'[red]{escape(failure.message)}'
     console.print(f'[dim]{number}/{len(todo)}[/dim] {job.name}: {outcome}')
 
@@ -259,17 +269,23 @@ def _failures(
 
 def _show_plan(
   runs: Sequence[CellRun],
+  missing: Sequence[CellRun],
   todo: Sequence[Job],
   accelerator: str | None,
   console: Console,
 ) -> None:
-  """Prints the cells, what they share, and the cost of pre-training."""
+  """Prints the cells, what they share, and the cost of what is missing."""
   cells = Table(title=f'{len({r.cell.name for r in runs})} cells')
   for head in ('cell', 'settings'):
     cells.add_column(head, overflow='fold')
   for cell in {run.cell.name: run.cell for run in runs}.values():
     cells.add_row(escape(cell.name), escape('\n'.join(cell.settings)))
   console.print(cells)
+  if len(missing) < len(runs):
+    console.print(
+      f'{len(runs) - len(missing)} of {len(runs)} cells and seeds have been '
+      'measured.'
+    )
   users = {
     stage.name: [r.name for r in runs if stage in r.stages]
     for run in runs

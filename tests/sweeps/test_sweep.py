@@ -3,6 +3,7 @@
 import io
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,35 @@ def test_run_again_it_measures_nothing_and_writes_the_same(
   assert stages == {
     p: p.stat().st_mtime_ns for p in (out / 'stages').rglob('*.json*')
   }
+
+
+def test_what_is_measured_needs_no_stages_and_may_come_from_elsewhere(
+  finished, tmp_path, monkeypatch
+):
+  out, _ = finished
+  ran = []
+  monkeypatch.setattr(Stage, 'run', lambda self, _: ran.append(self.name))
+  target = tmp_path / 'out'
+  target.mkdir()
+  for name in ('sweep.json', 'measurements'):
+    source = out / name
+    copy = shutil.copytree if source.is_dir() else shutil.copy
+    copy(source, target / name)
+  sweep(str(target), GIN, FEW, console=tiny.quiet())
+  assert not ran
+  for name in TABLES:
+    assert (target / name).read_bytes() == (out / name).read_bytes()
+  # Of another seed, only what that needs is run; here it comes to nothing.
+  settings = ['cells.SweepConfig.seeds=(3, 4)', FEW[1]]
+  sweep(str(target), GIN, settings, console=tiny.quiet())
+  assert Counter(name.rpartition('-')[0] for name in ran) == {
+    'almanac': 1,
+    'ict': 1,
+    'pretrain': 1,
+    'finetune': 2,
+    'evaluate': 4,
+  }
+  assert '| REALM | 1 |' in (target / 'table.md').read_text()
 
 
 def test_other_settings_are_refused_and_other_seeds_are_not(finished):

@@ -340,6 +340,10 @@ COMMANDS = {
         "OUT --only {cell}'",
       },
       '--only': {'metavar': 'JOB', 'help': 'run this job, and nothing else'},
+      '--collect-only': {
+        'action': 'store_true',
+        'help': 'run nothing; write the table of what has been measured',
+      },
       '--dry-run': {
         'action': 'store_true',
         'help': 'print cells, shared stages and their cost; run nothing',

@@ -56,6 +56,7 @@ def sweep(
   jobs: int = 1,
   launcher: str | None = None,
   only: str | None = None,
+  collect_only: bool = False,
   dry_run: bool = False,
   accelerator: str | None = None,
   console: Console | None = None,
@@ -81,6 +82,8 @@ def sweep(
       them here.
     launcher: command that runs a job elsewhere: see jobs.Processes.
     only: name of a job: run it, and nothing else.
+    collect_only: run nothing; write the table of what has been measured, though
+      jobs may be running.
     dry_run: print cells, stages and what they cost; run nothing.
     accelerator: what dry_run reckons with: see realm-jax plan.
     console: where to print; None for the terminal.
@@ -119,8 +122,13 @@ def sweep(
   # Known now rather than after the training.
   for module in ('jinja2', 'matplotlib'):
     require(module, 'report')
-  arguments = _command_line(out, gin, settings, sources, stages)
-  failed = _run(todo, folder, made, kept, jobs, launcher, arguments, console)
+  failed: dict[str, Failure] = {}
+  if collect_only:
+    for job in todo:
+      _keep(job, made, kept)
+  else:
+    arguments = _command_line(out, gin, settings, sources, stages)
+    failed = _run(todo, folder, made, kept, jobs, launcher, arguments, console)
   measured = read_measurements(runs, kept)
   rows = collect(runs, config, measured)
   write_results(folder, rows, runs, config, measured, _described(config, runs))
@@ -129,6 +137,12 @@ def sweep(
   if failed:
     raise UserError(_failures(failed, runs, todo))
   return rows
+
+
+def _keep(job: Job, stages: Path, kept: Path) -> None:
+  """Keeps what the stages of a job have measured."""
+  for stage in job.stages:
+    keep(stage, stages, kept)
 
 
 def _described(config: SweepConfig, runs: Sequence[CellRun]) -> dict[str, Any]:
@@ -215,8 +229,7 @@ def _run(
   def tell(job: Job, failure: Failure | None) -> None:
     nonlocal number
     number += 1
-    for stage in job.stages:
-      keep(stage, stages, kept)
+    _keep(job, stages, kept)
     outcome = 'done' if failure is None else f'[red]{escape(failure.message)}'
     console.print(f'[dim]{number}/{len(todo)}[/dim] {job.name}: {outcome}')
 

@@ -17,7 +17,7 @@ from realm_jax.checks import check_at_least
 from realm_jax.errors import UserError
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.pipeline import Pipeline
-from realm_jax.train.reporting import Reporter
+from realm_jax.train.reporting import Reporter, warn
 from realm_jax.train.state import TrainState
 from realm_jax.train.step import Step
 from realm_jax.train.trouble import NotFinite
@@ -194,6 +194,10 @@ def _signals() -> Iterator[list[int]]:
       os.kill(os.getpid(), signal.SIGTERM)
     else:
       asked.append(number)
+      warn(
+        'Stopping, once the step or refresh that is under way is done and '
+        'saved. Ask again to stop now, and to go on from the last checkpoint.'
+      )
     signal.signal(number, previous[number])
 
   caught = [signal.SIGINT]

@@ -215,7 +215,7 @@ def test_a_run_that_is_at_its_end_does_nothing():
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_after_its_step_and_saves(number):
+def test_a_signal_ends_the_run_after_its_step_and_saves(number, capsys):
   before = signal.getsignal(number)
   run = Run()
   run.on_batch = lambda batch: batch == 5 and os.kill(os.getpid(), number)
@@ -223,6 +223,7 @@ def test_a_signal_ends_the_run_after_its_step_and_saves(number):
     run()
   assert run.checkpoints.saved == [(3, {'data': 3}), (5, {'data': 5})]
   assert signal.getsignal(number) == before
+  assert 'Stopping, once the step or refresh' in capsys.readouterr().err
 
 
 def test_a_second_signal_is_not_waited_for():

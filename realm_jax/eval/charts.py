@@ -110,7 +110,7 @@ class Quantity:
 QUANTITIES = {
   'loss': Quantity('Loss', 'nats, lower is better'),
   'retrieval_utility': Quantity(
-    'Retrieval utility', 'nats that documents gain over none, a masked token'
+    'Retrieval utility', 'nats a masked token, over no document'
   ),
   'retrieval_entropy': Quantity(
     'Entropy of p(z given x)', 'nats; 0 where one document has it all'

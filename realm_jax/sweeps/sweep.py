@@ -40,6 +40,7 @@ from realm_jax.sweeps.stages import CellRun, Sources, plan_cell, sweep_config
 from realm_jax.sweeps.tables import summary_rows
 
 _CONFIG = 'sweep.json'
+_MEASUREMENTS = 'measurements'
 
 
 def sweep(
@@ -107,7 +108,7 @@ def sweep(
     for cell in cells_of(config)
     for seed in config.seeds
   ]
-  kept = Path(out) / 'measurements'
+  kept = Path(out) / _MEASUREMENTS
   missing = [run for run in runs if not is_measured(run, kept)]
   todo = needed_for(missing, jobs_of(runs))
   if dry_run:
@@ -160,8 +161,9 @@ def _check_folder(
 ) -> None:
   """Keeps what the sweep is; refuses the folder of something else.
 
-  Further cells, seeds and metrics are welcome; a cell that is there already
-  must be of the same stages.
+  Measurements alone are welcome, as another machine may have made them; so are
+  further cells, seeds and metrics. A cell that is there already must be of the
+  same stages.
   """
   path = folder / _CONFIG
   now = _described(config, runs)
@@ -177,7 +179,7 @@ def _check_folder(
         f'{folder} holds a sweep whose cells {", ".join(lines[:3])} are of '
         'other settings. Choose another --out, or delete the folder.'
       )
-  elif any(folder.iterdir()):
+  elif any(path.name != _MEASUREMENTS for path in folder.iterdir()):
     raise UserError(
       f'{folder} holds something else than a sweep. Give an empty or a new '
       'folder.'

@@ -194,11 +194,12 @@ def _signals() -> Iterator[list[int]]:
       os.kill(os.getpid(), signal.SIGTERM)
     else:
       asked.append(number)
+    signal.signal(number, previous[number])
+    if asked:
       warn(
         'Stopping, once the step or refresh that is under way is done and '
         'saved. Ask again to stop now, and to go on from the last checkpoint.'
       )
-    signal.signal(number, previous[number])
 
   caught = [signal.SIGINT]
   if not hosts.are_several():

@@ -62,7 +62,7 @@ _PRETRAIN_LOOP = dataclasses.replace(_LOOP, num_steps=600)
 # At 6e-4 the retriever is lost within a hundred steps.
 _PRETRAIN_OPTIMIZER = dataclasses.replace(_OPTIMIZER, learning_rate=2e-4)
 _FINETUNE = FinetuneConfig(batch_size=16, beam_size=50, num_read=5)
-# A third of the steps leaves the span head unfinished, and the difference that
+# Half of the steps leaves the span head unfinished, and the difference that
 # a better retriever makes in the noise.
 _FINETUNE_LOOP = dataclasses.replace(_LOOP, num_steps=800)
 # The span head is new and must learn fast, the embedder keep what it knows.
@@ -73,7 +73,7 @@ _FINETUNE_OPTIMIZER = dataclasses.replace(
 
 @dataclasses.dataclass(frozen=True)
 class QuickstartConfig(AlmanacConfig):
-  """Sizes that show REALM work in ten minutes on two cores.
+  """Sizes that show REALM work in about twelve minutes on two cores.
 
   Attributes:
     num_eval_questions: test questions used; None for all.

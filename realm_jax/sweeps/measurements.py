@@ -1,4 +1,4 @@
-"""What a sweep keeps of its stages, who then may be deleted, or lie elsewhere.
+"""What a sweep keeps of its stages, which may then be deleted or lie elsewhere.
 
 measurements/ in the sweep's folder has Parquet files, named after stages: of an
 evaluation a row a question and a column a metric, of pretrain a row a record of

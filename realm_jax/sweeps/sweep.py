@@ -169,6 +169,8 @@ def _check_folder(
   now = _described(config, runs)
   if path.is_file():
     before = read_json(path)
+    if before == now:
+      return  # jobs that start together would write it over each other
     lines = [
       where
       for where, old, new in differences(before['cells'], now['cells'])

@@ -42,10 +42,18 @@ def create_state(
   """
   if layout is not None:
     create = jax.jit(
-      functools.partial(create_state, optimizer=optimizer),
+      functools.partial(_new_state, optimizer=optimizer),
       out_shardings=state_shardings(layout, optimizer),
     )
     return create(layout.place_params(params))
+  # Restored parameters are committed to their device, and so is all that a step
+  # returns: with a state that is not, the second step would be compiled anew.
+  return jax.device_put(_new_state(params, optimizer), jax.local_devices()[0])
+
+
+def _new_state(
+  params: Any, optimizer: optax.GradientTransformation
+) -> TrainState:
   state = TrainState(jnp.int32(0), params, optimizer.init(params))
   return jax.tree.map(jnp.copy, state)
 
@@ -55,7 +63,7 @@ def state_shardings(
 ) -> TrainState:
   """Where each array of create_state lies on a mesh."""
   state = jax.eval_shape(
-    lambda params: create_state(params, optimizer), layout.param_shapes
+    lambda params: _new_state(params, optimizer), layout.param_shapes
   )
   return layout.like_params(state)
 

@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from realm_jax import cli
+from realm_jax.commands import COMMANDS
 
 DUMP = (
   '<mediawiki><page><title>Bob</title><ns>0</ns><revision><text>'
@@ -374,7 +375,7 @@ def test_every_command_names_its_function_and_its_parameters():
   import importlib
   import inspect
 
-  for name, command in cli.COMMANDS.items():
+  for name, command in COMMANDS.items():
     module, _, function = command.function.rpartition('.')
     parameters = inspect.signature(
       getattr(importlib.import_module(f'realm_jax.{module}'), function)

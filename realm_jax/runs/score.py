@@ -163,7 +163,7 @@ def _warnings(
   ]
   if bad:
     warnings.append(
-      f'{len(bad)} questions have regular expressions that are none and match '
-      f'nothing; the first is {bad[0]!r}.'
+      f'{len(bad)} of {len(expressions)} questions have an answer that is no '
+      f'valid regular expression and matches nothing; the first is {bad[0]!r}.'
     )
   return warnings

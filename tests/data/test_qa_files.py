@@ -238,7 +238,7 @@ def test_expressions_that_are_none_are_told_and_the_rest_goes_on(
   )
   warnings = question_warnings(path, questions, examples)
   assert len(warnings) == 2
-  assert '1 questions have regular expressions that are none' in warnings[1]
+  assert '1 of 2 questions have an answer that is no valid' in warnings[1]
   assert "'Who?'" in warnings[1]
 
 

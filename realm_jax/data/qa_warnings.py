@@ -65,8 +65,9 @@ def question_warnings(
   ]
   if bad:
     warnings.append(
-      f'{path}: {len(bad)} of {len(questions)} questions have an answer that is '
-      f'no valid regular expression and matches nothing; the first is {bad[0]!r}.'
+      f'{path}: {len(bad)} of {len(questions)} questions have an answer that '
+      'is no valid regular expression and matches nothing; the first is '
+      f'{bad[0]!r}.'
     )
   if examples.num_cut:
     warnings.append(

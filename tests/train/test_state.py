@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
+
 from realm_jax.train.state import apply_gradients, create_state
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from realm_jax.data.examples import Lengths
-from realm_jax.data.expressions import compile_expression
+from realm_jax.data.expressions import expressions_warning
 from realm_jax.data.qa import Question
 from realm_jax.data.qa_datasets import size_warning
 from realm_jax.data.qa_examples import (
@@ -57,18 +57,11 @@ def question_warnings(
     examples: the same ones as arrays.
   """
   warnings = [size_warning(path, len(questions))]
-  bad = [
-    question.question
-    for question in questions
-    if question.is_regex
-    and any(compile_expression(text) is None for text in question.answers)
-  ]
-  if bad:
-    warnings.append(
-      f'{path}: {len(bad)} of {len(questions)} questions have an answer that '
-      'is no valid regular expression and matches nothing; the first is '
-      f'{bad[0]!r}.'
-    )
+  invalid = expressions_warning(
+    {q.question: q.answers for q in questions if q.is_regex}
+  )
+  if invalid:
+    warnings.append(f'{path}: {invalid}')
   if examples.num_cut:
     warnings.append(
       f'{path}: {examples.num_cut} questions are longer than Lengths.query_len '

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from realm_jax.data.expressions import compile_expression
+from realm_jax.data.expressions import expressions_warning
 from realm_jax.data.lines import read_json_lines
 from realm_jax.data.qa_datasets import recognise
 from realm_jax.errors import UserError
@@ -156,14 +156,5 @@ def _warnings(
         f'The answers of {title} are no regular expressions, but are taken for '
         'some. Leave --regex away.'
       )
-  bad = [
-    question
-    for question, answers in expressions.items()
-    if any(compile_expression(pattern) is None for pattern in answers)
-  ]
-  if bad:
-    warnings.append(
-      f'{len(bad)} of {len(expressions)} questions have an answer that is no '
-      f'valid regular expression and matches nothing; the first is {bad[0]!r}.'
-    )
-  return warnings
+  invalid = expressions_warning(expressions)
+  return [*warnings, invalid] if invalid else warnings

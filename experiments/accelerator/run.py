@@ -64,6 +64,7 @@ class Variant:
   num_texts: int = 0
   search: bool = False
   profile: bool = False
+  telemetry: bool = True
   encoder: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -127,7 +128,9 @@ def measure_step(name: str, args: argparse.Namespace) -> dict[str, Any]:
   batch = jax.device_put(batch)
   rng = jax.random.key(1, impl=variant.rng)
   start = time.perf_counter()
-  step = make_pretrain_step(model, transformation)
+  step = make_pretrain_step(
+    model, transformation, telemetry=variant.telemetry
+  )
   compiled = step.lower(state, batch, rng).compile()
   result: dict[str, Any] = {'compile_seconds': time.perf_counter() - start}
   holder = [state]

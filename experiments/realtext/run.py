@@ -14,6 +14,7 @@ import json
 import time
 from pathlib import Path
 
+from realm_jax.data.batches import DataConfig
 from realm_jax.data.examples import Lengths
 from realm_jax.data.qa import load_questions
 from realm_jax.folders import write_json
@@ -53,6 +54,7 @@ class Size:
   finetune_steps: int
   finetune_batch: int
   checkpoint_every: int
+  num_workers: int
 
   @property
   def lengths(self) -> Lengths:
@@ -83,6 +85,7 @@ SIZES = {
     finetune_steps=150,
     finetune_batch=8,
     checkpoint_every=50,
+    num_workers=0,
   ),
   # One length for nearly all batches: compiling costs more than the padding.
   'gpu': Size(
@@ -93,7 +96,7 @@ SIZES = {
     retrieve_ahead=1,
     document_len=BLOCK_LEN,
     multiple=BLOCK_LEN,
-    ict_steps=3000,
+    ict_steps=2000,
     ict_batch=128,
     reader_batch=128,
     pretrain_steps=5000,
@@ -105,6 +108,7 @@ SIZES = {
     finetune_steps=600,
     finetune_batch=16,
     checkpoint_every=2500,
+    num_workers=6,
   ),
 }
 
@@ -210,6 +214,7 @@ def train(
 ) -> None:
   """Every stage, each measured as soon as it is done."""
   out, corpus = args.out, str(args.out / 'corpus')
+  data = DataConfig(size.num_workers)
 
   def loop(num_steps: int) -> LoopConfig:
     return LoopConfig(
@@ -236,6 +241,7 @@ def train(
       lengths=size.lengths,
       loop=loop(num_steps),
       optimizer=optimizer(1e-4),
+      data=data,
     )
     results.measure(out, name, name, 'retriever')
   results.timed(
@@ -259,6 +265,7 @@ def train(
     optimizer=optimizer(
       size.pretrain_rate, slowed=(('^embedder/', EMBEDDER_RATE),)
     ),
+    data=data,
   )
   results.measure(out, 'pretrain', 'pretrain', 'retriever')
   for name, init in (('finetune', 'pretrain'), ('finetune_ict_only', 'ict')):

@@ -68,11 +68,13 @@ class Variant:
   encoder: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-FUSED = {'attention_dropout_rate': 0.0, 'scan_layers': True}
+UNROLLED = {'attention_dropout_rate': 0.0}
+FUSED = UNROLLED | {'scan_layers': True}
 VARIANTS = {
   'fused, batch 16': Variant(encoder=FUSED),
-  'fused, unrolled, batch 16': Variant(
-    profile=True, encoder={'attention_dropout_rate': 0.0}
+  'unrolled, batch 16': Variant(profile=True, encoder=UNROLLED),
+  'unrolled, batch 16, no telemetry': Variant(
+    telemetry=False, encoder=UNROLLED
   ),
   'fused, batch 32': Variant(32, encoder=FUSED, profile=True),
   'fused, batch 64, remat dots': Variant(64, encoder=FUSED | {'remat': 'dots'}),

@@ -71,7 +71,8 @@ class Stage:
     inputs: name of an argument -> the stage whose folder it is.
     files: name of an argument -> a file or folder of the user's, or the path of
       a file in the folder of the input 'almanac'.
-    identity: name -> checksum of the user's files, in place of their paths.
+    identity: name -> checksum of the user's files, in place of their paths,
+      which may be among the arguments.
   """
 
   kind: str
@@ -83,9 +84,14 @@ class Stage:
   @functools.cached_property
   def name(self) -> str:
     """Of its folder; the same for the same stage."""
+    arguments = {
+      name: value
+      for name, value in self.arguments.items()
+      if name not in self.identity
+    }
     described = {
       'kind': self.kind,
-      'arguments': self.arguments,
+      'arguments': arguments,
       'inputs': {role: stage.name for role, stage in self.inputs.items()},
       'files': self.identity or self.files,
     }
@@ -279,9 +285,15 @@ class _Planner:
     return Stage(kind, arguments, inputs, paths, identity)
 
   def ict(self, arguments: Mapping[str, Any]) -> Stage:
-    if self._sources.bert is not None:
-      arguments = {**arguments, 'bert': self._sources.bert}
-    return self._stage('ict', arguments, {}, {'corpus': 'corpus'})
+    stage = self._stage('ict', arguments, {}, {'corpus': 'corpus'})
+    bert = self._sources.bert
+    if bert is None:
+      return stage
+    return dataclasses.replace(
+      stage,
+      arguments={**arguments, 'bert': bert},
+      identity={**stage.identity, 'bert': _weights_identity(bert)},
+    )
 
   def untrained(self, arguments: Mapping[str, Any]) -> Stage:
     """The run that ict begins with."""
@@ -336,6 +348,19 @@ def _identity(path: str) -> str:
   if not Path(path).is_file():
     raise FileNotFoundError(f'There is no file {path}.')
   return file_checksum(Path(path))
+
+
+@functools.cache
+def _weights_identity(path_or_name: str) -> str:
+  """Checksum of weights' files; of weights that are not here, their name."""
+  path = Path(path_or_name)
+  if path.is_file():
+    return file_checksum(path)
+  if not path.is_dir():
+    return path_or_name
+  files = sorted(file for file in path.glob('[!.]*') if file.is_file())
+  checksums = ''.join(f'{file_checksum(file)}  {file.name}\n' for file in files)
+  return hashlib.sha256(checksums.encode()).hexdigest()
 
 
 def _in_order(last: Sequence[Stage]) -> list[Stage]:

@@ -118,6 +118,22 @@ def test_questions_are_known_by_their_content(
     plan(sources=sources(tmp_path / 'missing.jsonl'))
 
 
+def test_weights_are_known_by_their_content(tiny_corpus, tiny_questions, tmp_path):
+  def planned(bert):
+    questions = str(tiny_questions)
+    sources = Sources(str(tiny_corpus), questions, questions, bert=str(bert))
+    return names(plan(sources=sources))
+
+  for folder, tensors in (('a', b'1'), ('b', b'1'), ('c', b'2')):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / 'vocab.txt').write_text('[PAD]\n')
+    (tmp_path / folder / 'model.safetensors').write_bytes(tensors)
+  assert planned(tmp_path / 'a') == planned(tmp_path / 'b')
+  assert planned(tmp_path / 'a')['ict'] != planned(tmp_path / 'c')['ict']
+  # of the hub: not here before ict downloads it
+  assert planned('owner/a')['ict'] != planned('owner/b')['ict']
+
+
 def test_part_of_the_sources_is_refused():
   with pytest.raises(UserError, match='--questions, --test-questions is miss'):
     Sources(corpus='corpus').check()

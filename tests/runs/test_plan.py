@@ -44,7 +44,7 @@ def printed(capsys, *arguments: str) -> dict:
 
 def test_a_file_of_pretrain_is_read_with_its_scopes(capsys):
   found = printed(capsys, '--gin', LAPTOP, '--num-blocks', '3000')
-  assert found['run']['num_steps'] == 400  # ict has 700
+  assert found['run']['num_steps'] == 350  # ict has 600
   assert found['shape'] == {
     'batch_size': 32,
     'num_candidates': 6,

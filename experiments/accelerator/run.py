@@ -130,9 +130,7 @@ def measure_step(name: str, args: argparse.Namespace) -> dict[str, Any]:
   batch = jax.device_put(batch)
   rng = jax.random.key(1, impl=variant.rng)
   start = time.perf_counter()
-  step = make_pretrain_step(
-    model, transformation, telemetry=variant.telemetry
-  )
+  step = make_pretrain_step(model, transformation, telemetry=variant.telemetry)
   compiled = step.lower(state, batch, rng).compile()
   result: dict[str, Any] = {'compile_seconds': time.perf_counter() - start}
   holder = [state]

@@ -44,9 +44,9 @@ _KEPT = {
   'dots': _Kept(3, 3, 1, 0),
   'full': _Kept(1, 0, 0, 0),
 }
-# So many times as much, by two steps on an H200 (experiments/accelerator): where
-# attention is fused, and where layers are scanned, so that XLA cannot compute a
-# part again.
+# So many times as much, by two steps on an H200 (experiments/accelerator):
+# where attention is fused, and where layers are scanned, so that XLA cannot
+# compute a part again.
 _FUSED, _SCANNED = 0.73, 1.4
 # float32 arrays of [masks, vocab_size] at once.
 _LOGITS_KEPT = 2

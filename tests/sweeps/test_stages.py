@@ -118,7 +118,7 @@ def test_questions_are_known_by_their_content(
     plan(sources=sources(tmp_path / 'missing.jsonl'))
 
 
-def test_weights_are_known_by_their_content(tiny_corpus, tiny_questions, tmp_path):
+def test_weights_are_known_by_content(tiny_corpus, tiny_questions, tmp_path):
   def planned(bert):
     questions = str(tiny_questions)
     sources = Sources(str(tiny_corpus), questions, questions, bert=str(bert))

@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from realm_jax.errors import UserError
 from realm_jax.eval.tables import rich_table
@@ -18,7 +17,7 @@ from realm_jax.folders import make_folder, read_json, write_json
 from realm_jax.optional import require
 from realm_jax.settings import as_json, differences
 from realm_jax.sweeps.cells import SweepConfig, cells_of
-from realm_jax.sweeps.cost import planned_seconds
+from realm_jax.sweeps.dry_run import show_plan
 from realm_jax.sweeps.jobs import (
   Failure,
   Job,
@@ -112,7 +111,8 @@ def sweep(
   missing = [run for run in runs if not is_measured(run, kept)]
   todo = needed_for(missing, jobs_of(runs))
   if dry_run:
-    _show_plan(runs, missing, todo, accelerator, console)
+    num_measured = len(runs) - len(missing)
+    show_plan(runs, num_measured, todo, accelerator, console)
     return []
   folder = make_folder(out)
   _check_folder(folder, config, runs)
@@ -282,65 +282,3 @@ def _failures(
     + '\n'.join(logs)
     + '\nThe table has the others. Run the same command again to try anew.'
   )
-
-
-def _show_plan(
-  runs: Sequence[CellRun],
-  missing: Sequence[CellRun],
-  todo: Sequence[Job],
-  accelerator: str | None,
-  console: Console,
-) -> None:
-  """Prints the cells, what they share, and the cost of what is missing."""
-  cells = Table(title=f'{len({r.cell.name for r in runs})} cells')
-  for head in ('cell', 'settings'):
-    cells.add_column(head, overflow='fold')
-  for cell in {run.cell.name: run.cell for run in runs}.values():
-    cells.add_row(escape(cell.name), escape('\n'.join(cell.settings)))
-  console.print(cells)
-  if len(missing) < len(runs):
-    console.print(
-      f'{len(runs) - len(missing)} of {len(runs)} cells and seeds have been '
-      'measured.'
-    )
-  users = {
-    stage.name: [r.name for r in runs if stage in r.stages]
-    for run in runs
-    for stage in run.stages
-  }
-  table = Table(title=f'{len(todo)} jobs, each stage once')
-  for head in ('job', 'stages', 'of cells', 'pre-training'):
-    table.add_column(head, overflow='fold')
-  costs: dict[str, float] = {}
-  for job in todo:
-    for stage in job.stages:
-      seconds = planned_seconds(stage, accelerator)
-      if seconds is not None:
-        costs[job.name] = costs.get(job.name, 0.0) + seconds
-    table.add_row(
-      job.name,
-      ', '.join(stage.kind for stage in job.stages),
-      str(max(len(users[stage.name]) for stage in job.stages)),
-      _duration(costs[job.name]) if job.name in costs else '',
-    )
-  console.print(table)
-  kinds = {s.name: s.kind for r in runs for s in r.stages}
-  counts = ', '.join(
-    f'{list(kinds.values()).count(kind)} {kind}'
-    for kind in dict.fromkeys(kinds.values())
-  )
-  console.print(
-    f'Stages: {counts}; unshared they would be '
-    f'{sum(len(run.stages) for run in runs)}. Pre-training takes about '
-    f'{_duration(sum(costs.values()))} in all, by realm-jax plan, one job at a '
-    'time; of the other stages there is no cost model.'
-  )
-
-
-def _duration(seconds: float) -> str:
-  """'2 h 05 min', '3 min' or '12 s'."""
-  if seconds < 60:
-    return f'{seconds:.0f} s'
-  minutes = round(seconds / 60)
-  hours, rest = divmod(minutes, 60)
-  return f'{hours} h {rest:02d} min' if hours else f'{minutes} min'

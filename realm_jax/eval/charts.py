@@ -59,8 +59,9 @@ _STYLES = (
   ((2, 3), 'P'),
   ((3, 1, 1, 1, 1, 1), '>'),
 )
-# More points than this are averaged: a line cannot show them.
-_MAX_POINTS = 100
+# More points than this are averaged: a line cannot show them; and of several
+# lines with bands, a batch's noise would hide one behind the other.
+_MAX_POINTS, _MAX_BAND_POINTS = 100, 20
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,9 @@ def bands_from_records(
     quantities: which, in which order.
 
   Returns:
-    A Curve a quantity and cell, at the steps that all its runs recorded; the
-    band is from the least to the greatest of the runs, none of a single run.
+    A Curve a quantity and cell, of the steps that all its runs recorded, means
+    over equal stretches where those are many; the band is from the least to
+    the greatest of the runs, none of a single run.
   """
   curves = []
   for quantity in quantities:
@@ -199,16 +201,13 @@ def bands_from_records(
       steps = sorted(set.intersection(*(set(run.steps) for run in runs)))
       if not steps:
         continue
-      # [num_runs, num_steps]
-      lines = np.array(
-        [
-          [
-            dict(zip(run.steps, run.values, strict=True))[step]
-            for step in steps
-          ]
-          for run in runs
-        ]
-      )
+      by_step = [dict(zip(run.steps, run.values, strict=True)) for run in runs]
+      thinned = [
+        _thinned(steps, [values[step] for step in steps], _MAX_BAND_POINTS)
+        for values in by_step
+      ]
+      steps = thinned[0][0]
+      lines = np.stack([line for _, line in thinned])  # [num_runs, num_points]
       band = (lines.min(axis=0), lines.max(axis=0)) if len(runs) > 1 else ()
       curves.append(Curve(quantity, cell, steps, lines.mean(axis=0), band))
   return curves
@@ -370,15 +369,17 @@ def _draw(axes, curve: Curve, series: int, palette: _Palette) -> None:
 
 
 def _thinned(
-  given_steps: Sequence[float], given_values: Sequence[float]
+  given_steps: Sequence[float],
+  given_values: Sequence[float],
+  max_points: int = _MAX_POINTS,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Means over equal stretches of a line that has too many points."""
   steps = np.asarray(given_steps, np.float64)
   values = np.asarray(given_values, np.float64)
   values = np.where(np.isfinite(values), values, np.nan)
-  if len(steps) <= _MAX_POINTS:
+  if len(steps) <= max_points:
     return steps, values
-  parts = np.array_split(np.arange(len(steps)), _MAX_POINTS)
+  parts = np.array_split(np.arange(len(steps)), max_points)
   return (
     np.array([steps[part].mean() for part in parts]),
     np.array(

@@ -120,6 +120,19 @@ def test_a_band_is_of_the_steps_that_all_runs_recorded():
   assert (one.run, one.steps, one.band) == ('b', [1], ())
 
 
+def test_many_steps_of_several_runs_become_means_over_stretches():
+  records = [
+    [{'step': step, 'loss': run + 10.0 * (step % 2)} for step in range(40)]
+    for run in range(3)
+  ]
+  (curve,) = charts.bands_from_records({'a': records}, ['loss'])
+  np.testing.assert_array_equal(curve.steps, np.arange(20) * 2 + 0.5)
+  np.testing.assert_array_equal(curve.values, np.full(20, 6.0))
+  np.testing.assert_array_equal(
+    curve.band, [np.full(20, 5.0), np.full(20, 7.0)]
+  )
+
+
 def test_a_chart_is_saved_with_its_band_the_same_each_time(tmp_path):
   steps, values = [0, 1, 2], [1.0, 2.0, 1.5]
   bands = ([0.5, 1.0, 1.0], [1.5, 3.0, 2.0])

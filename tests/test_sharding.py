@@ -14,13 +14,13 @@ from jax.sharding import PartitionSpec as P
 from realm_jax.config import configured
 from realm_jax.errors import UserError
 from realm_jax.models.realm import RealmConfig, abstract_params
+from realm_jax.own_rows import OwnRows
 from realm_jax.runs.finetune import FinetuneConfig, finetune
 from realm_jax.runs.ict import IctConfig, ict
 from realm_jax.runs.pretrain import PretrainConfig, pretrain
 from realm_jax.sharding import (
   RULES,
   MeshConfig,
-  OwnRows,
   check_batch,
   jit_spread,
   make_layout,

@@ -12,11 +12,12 @@ from realm_jax.data.examples import Lengths
 from realm_jax.data.featurize import document_inputs
 from realm_jax.data.wordpiece import WordPiece
 from realm_jax.index.snapshot import Snapshot
+from realm_jax.own_rows import OwnRows
 from realm_jax.refresh.length_batches import length_batches, tokens_at_a_time
 from realm_jax.refresh.parts import Parts
 from realm_jax.refresh.reuse import array_fingerprint, params_fingerprint
 from realm_jax.refresh.throughput import Throughput
-from realm_jax.sharding import Layout, OwnRows
+from realm_jax.sharding import Layout
 from realm_jax.types import NULL_BLOCK_ID, TextInputs
 
 

@@ -24,6 +24,7 @@ from realm_jax.folders import file_checksum
 from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.realm import RealmConfig, split_embedders
+from realm_jax.own_rows import OwnRows
 from realm_jax.refresh.api import (
   check_index,
   divide_devices,
@@ -31,13 +32,7 @@ from realm_jax.refresh.api import (
 )
 from realm_jax.refresh.schedule import Off, parse_schedule
 from realm_jax.runs.block_progress import block_progress
-from realm_jax.sharding import (
-  Layout,
-  MeshConfig,
-  OwnRows,
-  check_batch,
-  make_layout,
-)
+from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pipeline import BatchSource

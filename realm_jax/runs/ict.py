@@ -32,7 +32,8 @@ from realm_jax.errors import UserError
 from realm_jax.models.copying_init import copying_init
 from realm_jax.models.encoder import computed_as
 from realm_jax.models.realm import RealmConfig, abstract_params, init_params
-from realm_jax.sharding import MeshConfig, OwnRows, check_batch, make_layout
+from realm_jax.own_rows import OwnRows
+from realm_jax.sharding import MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pipeline import BatchSource

@@ -28,6 +28,7 @@ from realm_jax.index.config import IndexConfig
 from realm_jax.index.retriever import Retriever
 from realm_jax.models.realm import RealmConfig
 from realm_jax.objectives import OBJECTIVES
+from realm_jax.own_rows import OwnRows
 from realm_jax.refresh.api import (
   Searching,
   check_index,
@@ -37,13 +38,7 @@ from realm_jax.refresh.api import (
 )
 from realm_jax.refresh.schedule import parse_schedule
 from realm_jax.refresh.served import identify_served, read_served
-from realm_jax.sharding import (
-  Layout,
-  MeshConfig,
-  OwnRows,
-  check_batch,
-  make_layout,
-)
+from realm_jax.sharding import Layout, MeshConfig, check_batch, make_layout
 from realm_jax.train.loop import Event, LoopConfig
 from realm_jax.train.optimizer import OptimizerConfig
 from realm_jax.train.pretrain_source import PretrainSource

@@ -27,9 +27,9 @@ from realm_jax.index.candidates import (
   content_ids,
 )
 from realm_jax.index.retriever import Retriever, Search
+from realm_jax.own_rows import OwnRows
 from realm_jax.refresh.refresher import Refresher
 from realm_jax.refresh.snapshots import SnapshotMaker
-from realm_jax.sharding import OwnRows
 from realm_jax.train.indexed_source import IndexedSource
 from realm_jax.types import Array, PretrainBatch, TextInputs
 

@@ -23,8 +23,8 @@ from realm_jax.data.featurize import (
 from realm_jax.data.text_labels import TextLabels
 from realm_jax.data.token_lens import TokenLens, token_lens
 from realm_jax.index.retriever import Retriever, Search
+from realm_jax.own_rows import OwnRows
 from realm_jax.refresh.refresher import Refresher
-from realm_jax.sharding import OwnRows
 from realm_jax.train.indexed_source import IndexedSource
 from realm_jax.train.pipeline import BatchSource
 from realm_jax.types import Array, PretrainBatch, QABatch, TextInputs

@@ -206,7 +206,7 @@ def bands_from_records(
         _thinned(steps, [values[step] for step in steps], _MAX_BAND_POINTS)
         for values in by_step
       ]
-      points = thinned[0][0]
+      points = thinned[0][0].tolist()
       lines = np.stack([line for _, line in thinned])  # [num_runs, num_points]
       band = (lines.min(axis=0), lines.max(axis=0)) if len(runs) > 1 else ()
       curves.append(Curve(quantity, cell, points, lines.mean(axis=0), band))

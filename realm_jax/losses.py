@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from realm_jax.checks import check_shapes
+from realm_jax.models.layers import at_least_float32
 from realm_jax.objectives import (
   NEVER,
   OBJECTIVES,
@@ -64,11 +65,6 @@ class OrqaTerms(NamedTuple):
   has_right_span: Array
 
 
-def _at_least_float32(array: Array) -> Array:
-  array = jnp.asarray(array)
-  return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
 def _divide_no_nan(total: Array, count: Array) -> Array:
   """total / count; 0, with no gradient, where count is 0."""
   return total / jnp.maximum(count, 1)
@@ -120,7 +116,7 @@ def pretrain_loss(
     # What a reader says of an empty slot or a padded target may be anything.
     jnp.where(
       mlm_mask[:, None, :] & candidate_mask[:, :, None],
-      _at_least_float32(gold_log_probs),
+      at_least_float32(gold_log_probs),
       0,
     ),
     candidate_mask,
@@ -174,7 +170,7 @@ def num_terms(mlm_mask: Array, objective: str) -> Array:
 
 def _masked_log_softmax(scores: Array, mask: Array) -> Array:
   """Log softmax over the last axis, of what the mask leaves."""
-  return jax.nn.log_softmax(jnp.where(mask, _at_least_float32(scores), NEVER))
+  return jax.nn.log_softmax(jnp.where(mask, at_least_float32(scores), NEVER))
 
 
 def ict_loss(
@@ -205,8 +201,8 @@ def ict_loss(
   # [batch, batch]: queries by documents
   scores = jnp.einsum(
     'qd,bd->qb',
-    _at_least_float32(query_embeds),
-    _at_least_float32(document_embeds),
+    at_least_float32(query_embeds),
+    at_least_float32(document_embeds),
     precision=jax.lax.Precision.HIGHEST,
   )
   block_ids = jnp.asarray(block_ids)
@@ -315,11 +311,11 @@ def orqa_loss(
   read_mask = beam_mask[:, :num_read, None]
   right_spans = jnp.asarray(span_correct).astype(bool) & read_mask
   retriever_scores = jnp.where(
-    beam_mask, _at_least_float32(retriever_scores), NEVER
+    beam_mask, at_least_float32(retriever_scores), NEVER
   )
   joint_scores = jnp.where(
     read_mask,
-    _at_least_float32(span_scores) + retriever_scores[:, :num_read, None],
+    at_least_float32(span_scores) + retriever_scores[:, :num_read, None],
     NEVER,
   )
   # all spans of all blocks of a question in one row

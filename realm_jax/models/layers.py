@@ -9,6 +9,7 @@ from realm_jax.types import Array
 
 def at_least_float32(array: Array) -> Array:
   """The array in float32, or as it is where it is more precise."""
+  array = jnp.asarray(array)
   return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
   Attributes:
     cell: its name.
-    num_seeds: that have been measured.
+    num_seeds: of which some metric has been measured.
     figures: metric -> Figure; what no seed has is not there.
     fingerprints: what it was measured with, the same for the same.
   """

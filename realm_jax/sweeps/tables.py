@@ -70,15 +70,15 @@ def markdown(
   for row in rows:
     line = [escape_markdown(row.cell), str(row.num_seeds)]
     for metric in config.metrics:
-      line += _texts(row.figures.get(metric), metric)
+      line += _texts(row.figures.get(metric), metric, row.num_seeds)
     lines.append(line)
   table = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
   provenance = _provenance(rows, made_with, escape_markdown)
   return f'{table}\n{_notes(rows, config)}\n\n{provenance}'
 
 
-def _texts(figure: Figure | None, metric: str) -> list[str]:
-  """Value and difference, as Markdown."""
+def _texts(figure: Figure | None, metric: str, num_seeds: int) -> list[str]:
+  """Value and difference, as Markdown; tells of fewer seeds than the row's."""
   if figure is None:
     return ['—', '']
   number = _formatter(metric)
@@ -87,6 +87,8 @@ def _texts(figure: Figure | None, metric: str) -> list[str]:
   if not math.isnan(figure.deviation):
     text += f' ± {number(figure.deviation)}'
   text += f' ({low} to {high})'
+  if len(figure.by_seed) < num_seeds:
+    text += f', seeds: {len(figure.by_seed)}'
   difference = figure.difference
   if difference is None:
     return [text, '']
@@ -174,7 +176,7 @@ def comma_separated(rows: Sequence[Row], config: SweepConfig) -> str:
         [
           row.cell,
           metric,
-          row.num_seeds,
+          len(figure.by_seed),
           *texts,
           *([''] * (7 - len(texts))),
           *(row.fingerprints[n] for n in ('corpus', 'questions', 'index')),

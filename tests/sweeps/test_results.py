@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -142,6 +143,23 @@ def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):
   )
   text = tables.markdown(rows, CONFIG, {'jax': '1'})
   assert '| none | 0 | — |  | — |  |' in text
+
+
+def test_a_column_with_fewer_seeds_than_its_row_says_so(tmp_path):
+  runs = make_runs(tmp_path)
+  seed = runs[1]
+  assert (seed.cell.name, seed.seed) == ('full', 1)
+  shutil.rmtree(seed.evaluations['final'].folder(tmp_path))
+  rows = table_of(runs, tmp_path)
+  full = tables.markdown(rows, CONFIG, {}).splitlines()[2]
+  assert full.startswith('| full | 2 | ')
+  assert full.count(', seeds: 1') == 1
+  counts = {
+    line.split(',')[1]: line.split(',')[2]
+    for line in tables.comma_separated(rows, CONFIG).splitlines()
+    if line.startswith('full,')
+  }
+  assert counts == {'final/exact_match': '1', 'start/recall_at_5': '2'}
 
 
 def test_cells_of_different_questions_are_not_compared(tmp_path):

@@ -1,3 +1,4 @@
+import re
 import threading
 import time
 from pathlib import Path
@@ -169,8 +170,8 @@ def test_the_sweeps_that_come_along_can_be_planned(path):
   ends = {run.evaluations[next(reversed(run.evaluations))].name for run in runs}
   assert len(ends) == len(runs), 'two cells are the same'
   text = path.read_text(encoding='utf-8')
-  for word in ('realm-jax sweep', 'two idle cores', 'GPU', 'paper'):
-    assert word in text
+  for words in ('realm-jax sweep', r'two (idle|slow) cores', 'GPU', 'paper'):
+    assert re.search(words, text)
 
 
 def test_a_stage_is_made_by_one_process_at_a_time(tmp_path, monkeypatch):

@@ -227,7 +227,15 @@ def test_a_signal_ends_the_run_after_its_step_and_saves(number, capsys):
   assert 'Stopping, once the step or refresh' in capsys.readouterr().err
 
 
-def test_a_second_signal_is_not_waited_for():
+@pytest.fixture
+def heeded_interrupts():
+  """Ctrl-C raises, also where what started the tests has it ignored."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_is_not_waited_for(heeded_interrupts):
   run = Run()
 
   def interrupt_twice(batch):
